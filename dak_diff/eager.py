@@ -1,0 +1,136 @@
+"""Derivatives of functions of arrays, without Dask.
+
+The same engine that runs inside every partition of a graph, for one array in memory.
+Arguments may be Awkward arrays and records, NumPy arrays, numbers, and lists, tuples and
+dicts of these; functions are ordinary functions of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from dak_diff.engine.transform import METHODS, pullback, pushforward
+from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, packed
+
+__all__ = ["grad", "jvp", "value_and_grad", "vjp"]
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+
+
+def _as_primals(primals: Any) -> tuple:
+    primals = tuple(packed(p) for p in (primals if isinstance(primals, (tuple, list)) else (primals,)))
+    return tuple(float(p) if type(p) is int else p for p in primals)
+
+
+def _require_float(primals: Any) -> None:
+    if not any(is_float(leaf) for leaf in leaf_values(primals)):
+        raise TypeError(
+            "nothing to differentiate by: the argument has no floating-point numbers. "
+            "Convert integers with ak.values_astype(x, 'float64')."
+        )
+
+
+def jvp(fn: Callable, primals: Any, tangents: Any = 1.0, *, method: str = "auto") -> tuple[Any, Any]:
+    """Value and directional derivative of ``fn`` (forward mode).
+
+    Parameters
+    ----------
+    fn : callable
+        A function of arrays.
+    primals : tuple
+        Its arguments.
+    tangents : tuple or number, default 1
+        One for each argument, of its type; a number stands for an array full of it.
+    method : {"auto", "dual", "complex-step"}
+        Where partials come from: formulas and the complex step where there is none,
+        formulas only, or the complex step wherever it is exact.
+
+    Returns
+    -------
+    value, tangent
+        Both of the type of ``fn(*primals)``, dtype included.
+        The tangent has units of the value per unit of the seed.
+
+    Raises
+    ------
+    NoRuleError
+        If a derivative would be lost on the way.
+    StructureError
+        If a tangent does not have the type and the lengths of its argument.
+
+    Notes
+    -----
+    Structure: ``n * var * float64 -> n * var * float64`` for an elementwise function.
+    Runs at once; ``fn`` is called once. Kinks: see docs/explain/kinks.md.
+
+    References
+    ----------
+    .. [1] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> value, tangent = eager.jvp(lambda x: x**2, (ak.Array([[1.0, 2.0], [3.0]]),))
+    >>> tangent.to_list()
+    [[2.0, 4.0], [6.0]]
+    """
+    _check_method(method)
+    primals = _as_primals(primals)
+    _require_float(primals)
+    if not isinstance(tangents, (tuple, list)):
+        tangents = (tangents,) * len(primals)
+    seeds = {i: (leaf,) for i, leaf in match_leaves(primals, tuple(tangents)).items()}
+    out = pushforward(lambda args: fn(*args), (Pair(primals, seeds),), method)
+    return out.primal, derivative_like(
+        out.primal, {i: t for i, (t,) in out.tangents.items() if t is not None}
+    )
+
+
+def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Callable]:
+    """Value of ``fn`` and the function from its cotangent to those of the arguments (reverse mode).
+
+    Returns
+    -------
+    value
+        ``fn(*primals)``.
+    pull : callable
+        ``pull(cotangent)`` takes a cotangent of the type of the value (a number stands for an
+        array full of it) and returns a tuple, one for each argument, of its type.
+        Units: units of the output per unit of the argument.
+    """
+    _check_method(method)
+    primals = _as_primals(primals)
+    _require_float(primals)
+    value, pull = pullback(lambda *args: packed(fn(*args)), primals, method)
+
+    def pull_cotangent(cotangent: Any) -> tuple:
+        seeds = match_leaves(value, cotangent, "cotangent")
+        return derivative_like(primals, pull(seeds))
+
+    return value, pull_cotangent
+
+
+def value_and_grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
+    """A function that returns the value of a scalar ``fn`` and its gradient."""
+
+    def value_and_gradient(*primals: Any) -> tuple[Any, Any]:
+        value, pull = vjp(lambda x: fn(*primals[:argnums], x, *primals[argnums + 1 :]), (primals[argnums],), method=method)
+        if isinstance(value, (ak.Array, ak.Record)) or np.ndim(value):
+            raise TypeError(f"grad needs a scalar function, this one returns {value!r}; use vjp")
+        return value, pull(1.0)[0]
+
+    return value_and_gradient
+
+
+def grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
+    """The gradient of a scalar function, as a function."""
+    both = value_and_grad(fn, argnums, method=method)
+    return lambda *primals: both(*primals)[1]

@@ -1,0 +1,296 @@
+"""NumPy's functions for buffers: the array module that Awkward's nplike calls.
+
+A function that is not written here is called on the plain arrays when nothing active
+goes in, and is refused with :class:`~dak_diff.errors.NoRuleError` otherwise. So the
+list below is the list of what is differentiated, and nothing passes silently.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dak_diff.errors import NoRuleError
+from dak_diff.rules import structure
+from dak_diff.rules.primitive import Traced, apply_ufunc, raw
+from dak_diff.rules.reducers import REDUCERS, Segments
+
+if TYPE_CHECKING:
+    from dak_diff.engine.buffer import Buffer
+
+__all__ = ["ArrayModule"]
+
+#: Functions whose results are positions, counts or booleans: the primal alone decides.
+_ZERO_BY_NATURE = frozenset(
+    "argmax argmin argsort nonzero flatnonzero searchsorted digitize isclose allclose array_equal "
+    "count_nonzero isreal iscomplex shape ndim size array_str array_repr array2string around round "
+    "round_ fix zeros_like ones_like empty_like full_like result_type can_cast any all isneginf isposinf".split()
+)
+
+
+class ArrayModule:
+    """The functions of one base module (numpy, cupy), on buffers.
+
+    Parameters
+    ----------
+    base : module
+        Evaluates everything that has no derivative.
+    """
+
+    def __init__(self, base: Any, buffer_type: type[Buffer]):
+        self.base = base
+        self.ndarray = buffer_type
+        self._wrap = buffer_type
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self.base, name)
+        if isinstance(function, np.ufunc) or hasattr(function, "nin"):
+            return lambda *args, out=None, **kwargs: self._ufunc_out(getattr(np, name), out, args, kwargs)
+        if not callable(function) or isinstance(function, type):
+            return function
+        return self._plainly(name, function)
+
+    def _plainly(self, name: str, function: Callable) -> Callable:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if name in _ZERO_BY_NATURE:
+                args, kwargs = self._values(raw, args), self._values(raw, kwargs)
+            else:
+                args, kwargs = self._values(refuse, args), self._values(refuse, kwargs)
+            return self._wrapped(function(*args, **kwargs))
+
+        def refuse(value: Any) -> Any:
+            if isinstance(value, Traced):
+                raise NoRuleError(
+                    f"no derivative rule for {self.base.__name__}.{name}. Write it with operations of "
+                    f"the documented map, or keep what depends on wrt out of it."
+                )
+            return value
+
+        call.__name__ = name
+        return call
+
+    def _values(self, convert: Callable, obj: Any) -> Any:
+        """Buffers inside ``obj`` replaced by their converted values."""
+        if isinstance(obj, self._wrap):
+            return convert(obj.value)
+        if type(obj) in (list, tuple):
+            return type(obj)(self._values(convert, x) for x in obj)
+        if type(obj) is dict:
+            return {k: self._values(convert, x) for k, x in obj.items()}
+        return obj
+
+    def _wrapped(self, out: Any) -> Any:
+        if type(out) in (list, tuple):
+            return type(out)(self._wrapped(x) for x in out)
+        if hasattr(out, "dtype") and hasattr(out, "shape"):
+            return self._wrap.of(out)
+        return out
+
+    def _value(self, x: Any) -> Any:
+        """The value of one argument; lists and foreign arrays become arrays of the base."""
+        if isinstance(x, self._wrap):
+            return x.value
+        return self.base.asarray(x) if isinstance(x, (list, tuple)) else x
+
+    # ---------------------------------------------------------------- ufuncs
+
+    def ufunc(self, ufunc: np.ufunc, *args: Any, call: Callable | None = None, **kwargs: Any) -> Any:
+        values = [self._value(x) for x in args]
+        if not any(isinstance(x, Traced) for x in values):
+            kwargs = self._values(lambda x: x, kwargs)
+            return self._wrapped((call or ufunc)(*values, **kwargs))
+        if kwargs:
+            raise NoRuleError(
+                f"no derivative rule for numpy.{ufunc.__name__} with {', '.join(kwargs)}=. "
+                "Use np.where for a masked operation."
+            )
+        return self._wrapped_any(apply_ufunc(ufunc, *values, call=call))
+
+    def _wrapped_any(self, out: Any) -> Any:
+        return tuple(map(self._wrap.of, out)) if isinstance(out, tuple) else self._wrap.of(out)
+
+    def _ufunc_out(self, ufunc: np.ufunc, out: Any, args: tuple, kwargs: dict) -> Any:
+        return self.ufunc(ufunc, *args, **(kwargs if out is None else {**kwargs, "out": out}))
+
+    def ufunc_method(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        reducer = {np.add: self.sum, np.multiply: self.prod, np.maximum: self.max, np.minimum: self.min}
+        if method == "reduce" and ufunc in reducer:
+            return reducer[ufunc](inputs[0], axis=kwargs.get("axis", 0))
+        return self._plainly(f"{ufunc.__name__}.{method}", getattr(ufunc, method))(*inputs, **kwargs)
+
+    # ---------------------------------------------------------------- moving values
+
+    def asarray(self, x: Any, dtype: Any = None) -> Any:
+        value = self._value(x)
+        if isinstance(value, Traced):
+            return self._wrap(value if dtype in (None, value.dtype) else structure.astype(value, dtype=np.dtype(dtype)))
+        return self._wrap(self.base.asarray(value, dtype=dtype))
+
+    def array(self, x: Any, dtype: Any = None, copy: bool = True) -> Any:
+        value = self._value(x)
+        if isinstance(value, Traced):
+            return self.asarray(x, dtype=dtype)
+        return self._wrap(self.base.array(value, dtype=dtype, copy=copy))
+
+    def ascontiguousarray(self, x: Any) -> Any:
+        value = self._value(x)
+        return self._wrap(value if isinstance(value, Traced) else self.base.ascontiguousarray(value))
+
+    def copy(self, x: Any, order: str = "K") -> Any:
+        return x.copy()
+
+    def reshape(self, x: Any, shape: Any, copy: bool | None = None) -> Any:
+        return self._wrap(structure.reshape(self._value(x), shape=shape))
+
+    def ravel(self, x: Any) -> Any:
+        return self.reshape(x, (-1,))
+
+    def transpose(self, x: Any, axes: Any = None) -> Any:
+        value = self._value(x)
+        axes = tuple(reversed(range(np.ndim(value)))) if axes is None else tuple(axes)
+        return self._wrap(structure.transpose(value, axes=axes))
+
+    def broadcast_to(self, x: Any, shape: Any) -> Any:
+        return self._wrap(structure.broadcast_to(self._value(x), shape=tuple(shape)))
+
+    def broadcast_arrays(self, *arrays: Any) -> list:
+        shape = np.broadcast_shapes(*(np.shape(self._value(x)) for x in arrays))
+        return [x if np.shape(self._value(x)) == shape else self.broadcast_to(x, shape) for x in arrays]
+
+    def expand_dims(self, x: Any, axis: int) -> Any:
+        return self._wrap(self.base.expand_dims(x.value, axis)) if not x.active else self.reshape(
+            x, np.expand_dims(np.empty(x.shape, dtype=bool), axis).shape
+        )
+
+    def squeeze(self, x: Any, axis: Any = None) -> Any:
+        return self.reshape(x, np.squeeze(np.empty(x.shape, dtype=bool), axis).shape)
+
+    def flip(self, x: Any, axis: int = 0) -> Any:
+        return x[(slice(None),) * (axis % x.ndim) + (slice(None, None, -1),)]
+
+    def concatenate(self, arrays: Any, axis: int = 0, casting: str = "same_kind", dtype: Any = None) -> Any:
+        values = [self._value(x) for x in arrays]
+        if not any(isinstance(x, Traced) for x in values):
+            return self._wrap(self.base.concatenate(values, axis=axis))
+        return self._wrap(structure.concatenate(*values, axis=axis))
+
+    concat = concatenate
+
+    def stack(self, arrays: Any, axis: int = 0) -> Any:
+        arrays = [self.asarray(x) for x in arrays]
+        where = (slice(None),) * axis + (None,)
+        return self.concatenate([x[where] for x in arrays], axis=axis)
+
+    def where(self, condition: Any, *choices: Any) -> Any:
+        if not choices:
+            return self.nonzero(condition)
+        values = [self._value(x) for x in choices]
+        return self._wrap.of(structure.where(raw(self._value(condition)), *values))
+
+    def repeat(self, x: Any, repeats: Any, axis: int | None = None) -> Any:
+        value = self._value(x)
+        if not isinstance(value, Traced):
+            return self._wrap(self.base.repeat(value, self._value(repeats), axis=axis))
+        flat = self.ravel(x) if axis is None else x
+        positions = self.base.repeat(self.base.arange(flat.shape[axis or 0]), raw(self._value(repeats)))
+        return flat[(slice(None),) * (axis or 0) + (positions,)]
+
+    def take(self, x: Any, indices: Any, axis: int | None = None) -> Any:
+        flat = self.ravel(x) if axis is None else self.asarray(x)
+        return flat[(slice(None),) * (axis or 0) + (self._value(indices),)]
+
+    def sort(self, x: Any, axis: int = -1, kind: str | None = None) -> Any:
+        value = self._value(x)
+        if not isinstance(value, Traced):
+            return self._wrap(self.base.sort(value, axis=axis, kind=kind))
+        order = self.base.argsort(raw(value), axis=axis, kind=kind)
+        if np.ndim(value) == 1:
+            return self._wrap.of(structure.index(value, key=order))
+        grid = list(np.ogrid[tuple(slice(n) for n in np.shape(value))])
+        grid[axis] = order
+        return self._wrap.of(structure.index(value, key=tuple(grid)))
+
+    # ---------------------------------------------------------------- values
+
+    def nan_to_num(self, x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+        values = [self._value(v) for v in (x, nan, posinf, neginf)]
+        if not any(isinstance(v, Traced) for v in values):
+            value, nan, posinf, neginf = values
+            return self._wrap(self.base.nan_to_num(value, copy=copy, nan=nan, posinf=posinf, neginf=neginf))
+        return self._wrap.of(structure.nan_to_num(*values))
+
+    def real(self, x: Any) -> Any:
+        return self._wrap.of(structure.real(self._value(x)))
+
+    def imag(self, x: Any) -> Any:
+        value = self._value(x)
+        if isinstance(value, Traced) and value.dtype.kind != "c":
+            value = raw(value)
+        return self._wrap.of(structure.imag(value))
+
+    def angle(self, x: Any, deg: bool = False) -> Any:
+        if not (isinstance(x, self._wrap) and x.active):
+            return self._wrap.of(self.base.angle(self._value(x), deg))
+        angle = np.arctan2(self.imag(x), self.real(x))
+        return np.rad2deg(angle) if deg else angle
+
+    def clip(self, x: Any, low: Any = None, high: Any = None) -> Any:
+        x = x if low is None else np.maximum(x, low)
+        return x if high is None else np.minimum(x, high)
+
+    # ---------------------------------------------------------------- reductions of rectilinear arrays
+
+    def sum(self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None, dtype: Any = None) -> Any:
+        return self._reduce("sum", x, axis, keepdims, out, {} if dtype is None else {"dtype": dtype})
+
+    def prod(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        return self._reduce("prod", x, axis, keepdims, None, {})
+
+    def min(self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
+        return self._reduce("min", x, axis, keepdims, out, {})
+
+    def max(self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
+        return self._reduce("max", x, axis, keepdims, out, {})
+
+    amin, amax = min, max
+
+    def mean(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        axes = range(x.ndim) if axis is None else np.atleast_1d(axis)
+        return self.sum(x, axis=axis, keepdims=keepdims) / math.prod(x.shape[a] for a in axes)
+
+    def _reduce(self, name: str, x: Any, axis: Any, keepdims: bool, out: Any, kwargs: dict) -> Any:
+        value = self._value(x)
+        function = getattr(self.base, name)
+        if out is not None or not isinstance(value, Traced):
+            return self._plainly(name, function)(x, axis=axis, keepdims=keepdims, out=out, **kwargs)
+        shape = np.shape(value)
+        reduced = range(len(shape)) if axis is None else [a % len(shape) for a in np.atleast_1d(axis)]
+        kept = [a for a in range(len(shape)) if a not in reduced]
+        rows = math.prod(shape[a] for a in kept)
+        moved = structure.transpose(value, axes=(*kept, *reduced))
+        flat = structure.reshape(moved, shape=(-1,))
+        length = math.prod(shape) // max(rows, 1)
+        offsets = self.base.arange(rows + 1) * length
+
+        def call(_: Any) -> Any:
+            # NumPy's order of summation depends on the shape: reduce what the user reduces.
+            return function(raw(value), axis=axis, **kwargs).reshape(-1)
+
+        out = REDUCERS[name](flat, call=call, segments=Segments(offsets))
+        final = [1 if a in reduced else n for a, n in enumerate(shape)] if keepdims else [shape[a] for a in kept]
+        return self._wrap.of(structure.reshape(out, shape=tuple(final)))
+
+    def cumsum(self, x: Any, axis: int | None = None, out: Any = None) -> Any:
+        if not (isinstance(x, self._wrap) and x.active):
+            return self._plainly("cumsum", self.base.cumsum)(x, axis=axis, out=out)
+        flat = self.ravel(x) if axis is None else x
+        return self._wrap(structure.cumsum(self._value(flat), axis=axis or 0))
+
+    def diff(self, x: Any, n: int = 1, axis: int = -1) -> Any:
+        lead = (slice(None),) * (axis % x.ndim)
+        for _ in range(n):
+            x = x[(*lead, slice(1, None))] - x[(*lead, slice(None, -1))]
+        return x

@@ -1,0 +1,492 @@
+"""The only file that knows Awkward's private API (tested with awkward 2.14).
+
+For each base (NumPy, CuPy) there is one more Awkward backend, whose buffers are
+:class:`~dak_diff.engine.buffer.Buffer`. It carries the *name* of its base, so that code
+which asks ``ak.backend(x)`` takes the path that it takes without derivatives.
+
+Two functions of Awkward are replaced when the backend is first used, because Awkward has
+no hook for either: ``common_backend`` (ours absorbs the backend it wraps, so that
+``x * numpy_array`` works) and ``to_layout`` (a number that carries a derivative stays
+what it is instead of being taken apart by ``.item()``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from awkward._backends import dispatch as _dispatch
+from awkward._backends.backend import Backend
+from awkward._backends.numpy import NumpyBackend
+from awkward._nplikes.array_like import maybe_materialize
+from awkward._nplikes.array_module import ArrayModuleNumpyLike
+from awkward._nplikes.dispatch import register_nplike
+from awkward._nplikes.placeholder import PlaceholderArray
+from awkward._nplikes.virtual import VirtualNDArray
+from awkward.contents import (
+    BitMaskedArray,
+    ByteMaskedArray,
+    Content,
+    EmptyArray,
+    IndexedArray,
+    IndexedOptionArray,
+    ListArray,
+    ListOffsetArray,
+    NumpyArray,
+    RecordArray,
+    RegularArray,
+    UnionArray,
+    UnmaskedArray,
+)
+from awkward.index import Index
+
+from dak_diff.engine.array_module import ArrayModule
+from dak_diff.engine.buffer import Buffer, plain
+from dak_diff.rules.primitive import Traced, raw
+from dak_diff.rules.reducers import REDUCERS, Segments
+from dak_diff.rules.structure import index
+
+__all__ = [
+    "buffer_type_of",
+    "diff_backend",
+    "indexes",
+    "is_concrete",
+    "leaves",
+    "map_layout",
+    "pack",
+    "set_leaf_data",
+]
+
+
+# --------------------------------------------------------------------------- kernels
+
+
+class DiffKernel:
+    """A kernel of the base on plain arrays; sorting carries derivatives along.
+
+    Kernels move indexes; those that read floating-point data and yield positions may see
+    the primal. Any other kernel that meets an active buffer would drop its derivative.
+    """
+
+    def __init__(self, base: Callable, key: tuple, base_backend: Backend):
+        self._base, self.key, self._base_backend = base, key, base_backend
+
+    def __call__(self, *args: Any) -> Any:
+        args = maybe_materialize(*args)
+        name = self.key[0]
+        if name == "awkward_sort" and isinstance(args[1], Buffer) and args[1].active:
+            return self._sort(*args)
+        convert = _primal if name == "awkward_argsort" else partial(plain, what=f"the kernel {name}")
+        return self._base(*(convert(arg) for arg in args))
+
+    def _sort(self, out: Buffer, data: Buffer, length: int, offsets: Buffer, *options: Any) -> Any:
+        values = raw(data.value)
+        order = self._base_backend.nplike.empty(len(values), dtype=np.int64)
+        argsort = self._base_backend["awkward_argsort", np.int64, values.dtype.type, offsets.dtype.type]
+        error = argsort(order, values, length, _primal(offsets), *options)
+        starts = np.repeat(_primal(offsets)[:-1], np.diff(_primal(offsets)))
+        order[: len(starts)] += starts
+        out.value = index(data.value, key=order)
+        return error
+
+
+def _primal(arg: Any) -> Any:
+    return raw(arg.value) if isinstance(arg, Buffer) else arg
+
+
+# --------------------------------------------------------------------------- reducers
+
+
+class DiffReducer:
+    """A reducer of Awkward, evaluated by Awkward on plain arrays, differentiated by our rule."""
+
+    def __init__(self, reducer: Any, base_backend: Backend):
+        self._reducer, self._base_backend = reducer, base_backend
+        self.name = reducer.name
+        self.needs_position = reducer.needs_position
+        self.preferred_dtype = reducer.preferred_dtype
+
+    def highlevel_function(self) -> Callable:
+        return self._reducer.highlevel_function()
+
+    def axis_none_reducer(self) -> DiffReducer | None:
+        reducer = self._reducer.axis_none_reducer()
+        return None if reducer is None else DiffReducer(reducer, self._base_backend)
+
+    def apply(
+        self, array: NumpyArray, offsets: Index, starts: Index, shifts: Index | None, outlength: Any
+    ) -> NumpyArray:
+        base = self._base_backend
+        indexes = [None if i is None else Index(plain(i.data, "offsets"), nplike=base.nplike) for i in (offsets, starts, shifts)]
+
+        def call(data: Any, *means: Any) -> Any:
+            reducer = type(self._reducer)(*means) if means else self._reducer
+            layout = NumpyArray(base.nplike.ascontiguousarray(data), backend=base)
+            return reducer.apply(layout, *indexes, outlength).data
+
+        name, args, params = self.name, [array.data], {}
+        if hasattr(self._reducer, "_means"):
+            name, args = "centered_sumofsquares", [array.data, self._reducer._means]
+        if hasattr(self._reducer, "_n"):
+            params["n"] = self._reducer._n
+        values = [x.value if isinstance(x, Buffer) else x for x in maybe_materialize(*args)]
+        if not any(isinstance(x, Traced) for x in values):
+            out = call(*values)
+        else:
+            out = REDUCERS[name](*values, call=call, segments=Segments(indexes[0].data), **params)
+        return NumpyArray(array.backend.nplike.wrap(out), backend=array.backend)
+
+
+# --------------------------------------------------------------------------- nplike and backend
+
+
+class DiffNplike(ArrayModuleNumpyLike):
+    """Awkward's NumPy-like over buffers; subclassed once for each base."""
+
+    is_eager = True
+    supports_structured_dtypes = False
+    supports_virtual_arrays = True
+    base: Any
+    buffer_type: type[Buffer]
+
+    def __init__(self) -> None:
+        self._module = self.buffer_type.module
+
+    @property
+    def ndarray(self) -> type[Buffer]:
+        return self.buffer_type
+
+    @classmethod
+    def is_own_array_type(cls, type_: type) -> bool:
+        return issubclass(type_, cls.buffer_type)
+
+    def wrap(self, value: Any) -> Buffer:
+        return value if isinstance(value, Buffer) else self.buffer_type(value)
+
+    def asarray(self, obj: Any, *, dtype: Any = None, copy: bool | None = None) -> Any:
+        if isinstance(obj, PlaceholderArray):
+            return obj
+        if isinstance(obj, VirtualNDArray):
+            return self._virtual(obj, dtype)
+        if isinstance(obj, Traced):
+            obj = self.buffer_type(obj)
+        if isinstance(obj, Buffer):
+            if dtype is not None and obj.dtype != np.dtype(dtype):
+                return obj.astype(dtype)
+            return obj.copy() if copy else obj
+        return self.buffer_type(self.base.asarray(obj, dtype=dtype, copy=copy))
+
+    def _virtual(self, obj: VirtualNDArray, dtype: Any) -> Any:
+        if obj.is_materialized:
+            return self.asarray(obj.materialize(), dtype=dtype)
+        if obj.nplike is self and dtype in (None, obj.dtype):
+            return obj
+        return VirtualNDArray(
+            self,
+            obj._shape,
+            obj._dtype if dtype is None else np.dtype(dtype),
+            lambda: self.asarray(obj.materialize(), dtype=dtype),
+            lambda: obj.shape,
+            obj._buffer_key,
+            __enable_caching__=obj.__enable_caching__,
+        )
+
+    def apply_ufunc(self, ufunc: Any, method: str, args: list, kwargs: dict | None = None) -> Any:
+        if method != "__call__" or not args:
+            raise NotImplementedError
+        args = list(maybe_materialize(*args))
+
+        def call(*values: Any, **options: Any) -> Any:
+            return self.base.apply_ufunc(ufunc, "__call__", list(values), options)
+
+        out = self._module.ufunc(ufunc, *args, call=call, **(kwargs or {}))
+        return tuple(map(self.wrap, out)) if isinstance(out, tuple) else self.wrap(out)
+
+    def is_c_contiguous(self, x: Any) -> bool:
+        if isinstance(x, PlaceholderArray):
+            return True
+        (x,) = maybe_materialize(x)
+        return self.base.is_c_contiguous(_primal(x))
+
+    def strides(self, x: Any) -> tuple:
+        return self.base.strides(_primal(x) if isinstance(x, Buffer) else x)
+
+    def memory_ptr(self, x: Any) -> int:
+        return self.base.memory_ptr(plain(x, "a pointer to its memory"))
+
+    def byteswap(self, x: Any) -> Any:
+        return self.wrap(self.base.byteswap(plain(x, "a change of byte order")))
+
+    def packbits(self, x: Any, **kwargs: Any) -> Any:
+        return self.wrap(self.base.packbits(plain(x, "packing bits"), **kwargs))
+
+    def unpackbits(self, x: Any, **kwargs: Any) -> Any:
+        return self.wrap(self.base.unpackbits(plain(x, "unpacking bits"), **kwargs))
+
+
+class DiffBackend(Backend):
+    """An Awkward backend that differentiates; one class for each base."""
+
+    base: Backend
+    nplike_cls: type[DiffNplike]
+
+    def __init__(self) -> None:
+        self._nplike = self.nplike_cls.instance()
+
+    @property
+    def nplike(self) -> DiffNplike:
+        return self._nplike
+
+    def __getitem__(self, key: tuple) -> DiffKernel:
+        return DiffKernel(self.base[key], key, self.base)
+
+    def prepare_reducer(self, reducer: Any) -> DiffReducer:
+        if isinstance(reducer, DiffReducer):
+            return reducer
+        return DiffReducer(self.base.prepare_reducer(reducer), self.base)
+
+    def format_kernel_error(self, error: Any) -> str:
+        return self.base.format_kernel_error(error)
+
+
+_lock = threading.RLock()
+_backends: dict[type[Backend], DiffBackend] = {}
+
+
+def diff_backend(base: Backend | None = None) -> DiffBackend:
+    """The differentiating backend over ``base`` (default NumPy), made at first use under a lock."""
+    base = NumpyBackend.instance() if base is None else base
+    found = _backends.get(type(base))
+    if found is not None:
+        return found
+    with _lock:
+        if type(base) not in _backends:
+            _patch_awkward()
+            _backends[type(base)] = _make_backend(base)
+        return _backends[type(base)]
+
+
+def _make_backend(base: Backend) -> DiffBackend:
+    label = type(base).__name__.removesuffix("Backend")
+    buffer_type = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
+    buffer_type.module = ArrayModule(base.nplike._module, buffer_type)
+    nplike_cls = register_nplike(
+        type(f"Diff{label}", (DiffNplike,), {"base": base.nplike, "buffer_type": buffer_type})
+    )
+    backend_cls = type(
+        f"Diff{label}Backend",
+        (DiffBackend,),
+        {"name": base.name, "base": base, "nplike_cls": nplike_cls},
+    )
+    backend = backend_cls.instance()
+
+    # Not register_backend: it would also take the name of the base away from it.
+    @_dispatch.register_backend_lookup_factory
+    def lookup(cls: type) -> Callable | None:
+        return (lambda obj: backend) if issubclass(cls, buffer_type) else None
+
+    return backend
+
+
+def buffer_type_of(value: Any) -> type[Buffer]:
+    """The buffer class for a value, by the array library of its innermost primal."""
+    return diff_backend(_dispatch.backend_of_obj(raw(value), default=NumpyBackend.instance())).nplike.buffer_type
+
+
+def _patch_awkward() -> None:
+    from awkward import _layout
+    from awkward._connect import numpy as _connect_numpy
+    from awkward.operations import ak_to_layout
+
+    if getattr(_dispatch.common_backend, "knows_dak_diff", False):
+        return
+    upstream_common, upstream_to_layout = _dispatch.common_backend, ak_to_layout._impl
+
+    def common_backend(backends: Collection[Backend]) -> Backend:
+        ours = [b for b in backends if isinstance(b, DiffBackend)]
+        if ours:
+            others = [b for b in backends if b is not ours[0] and b is not ours[0].base]
+            return upstream_common([*ours[:1], *others])
+        return upstream_common(backends)
+
+    def to_layout(
+        obj: Any, allow_record: Any, allow_unknown: Any, none_policy: Any, regulararray: Any,
+        use_from_iter: Any, primitive_policy: Any, string_policy: Any,
+    ) -> Any:  # fmt: skip
+        if not isinstance(obj, Buffer):
+            return upstream_to_layout(
+                obj, allow_record, allow_unknown, none_policy, regulararray,
+                use_from_iter, primitive_policy, string_policy,
+            )  # fmt: skip
+        if obj.ndim == 0:
+            if primitive_policy == "error":
+                raise TypeError("Encountered a scalar, but scalar conversion/promotion is disabled")
+            if primitive_policy == "pass-through":
+                return obj
+            obj = obj.module.broadcast_to(obj, (1,))
+        layout = NumpyArray(obj, backend=_dispatch.backend_of_obj(obj))
+        return layout.to_RegularArray() if regulararray else layout
+
+    common_backend.knows_dak_diff = True  # type: ignore[attr-defined]
+    for module in (_dispatch, _layout, _connect_numpy):
+        module.common_backend = common_backend
+    ak_to_layout._impl = to_layout
+
+
+# --------------------------------------------------------------------------- layouts
+
+
+def is_concrete(array: Any) -> bool:
+    """Whether an array has data (it is no typetracer)."""
+    return ak.to_layout(array).backend.nplike.known_data
+
+
+def map_layout(
+    layout: Content,
+    backend: Backend,
+    on_index: Callable[[Any], Any],
+    on_leaf: Callable[[NumpyArray], Any],
+) -> Content:
+    """The same layout with every buffer replaced; leaves are visited depth first.
+
+    Buffers that were projected away (placeholders) or are still virtual go through the
+    same two functions, which pass them by.
+    """
+    recurse = partial(map_layout, backend=backend, on_index=on_index, on_leaf=on_leaf)
+    parameters = layout._parameters
+
+    def as_index(i: Index) -> Index:
+        return Index(on_index(i.data), metadata=i._metadata, nplike=backend.nplike)
+
+    if isinstance(layout, NumpyArray):
+        return NumpyArray(on_leaf(layout), parameters=parameters, backend=backend)
+    if isinstance(layout, EmptyArray):
+        return EmptyArray(backend=backend)
+    if isinstance(layout, ListOffsetArray):
+        return ListOffsetArray(as_index(layout.offsets), recurse(layout.content), parameters=parameters)
+    if isinstance(layout, ListArray):
+        starts, stops = as_index(layout.starts), as_index(layout.stops)
+        return ListArray(starts, stops, recurse(layout.content), parameters=parameters)
+    if isinstance(layout, RegularArray):
+        return RegularArray(recurse(layout.content), layout.size, layout.length, parameters=parameters)
+    if isinstance(layout, RecordArray):
+        return RecordArray(
+            [recurse(content) for content in layout.contents],
+            layout._fields,
+            length=layout.length,
+            parameters=parameters,
+            backend=backend,
+        )
+    if isinstance(layout, (IndexedArray, IndexedOptionArray)):
+        return type(layout)(as_index(layout.index), recurse(layout.content), parameters=parameters)
+    if isinstance(layout, ByteMaskedArray):
+        mask = as_index(layout.mask)
+        return ByteMaskedArray(mask, recurse(layout.content), layout.valid_when, parameters=parameters)
+    if isinstance(layout, BitMaskedArray):
+        return recurse(layout.to_ByteMaskedArray())
+    if isinstance(layout, UnmaskedArray):
+        return UnmaskedArray(recurse(layout.content), parameters=parameters)
+    if isinstance(layout, UnionArray):
+        tags, indexes = as_index(layout.tags), as_index(layout.index)
+        return UnionArray(tags, indexes, [recurse(c) for c in layout.contents], parameters=parameters)
+    raise TypeError(f"unknown layout class {type(layout).__name__}")
+
+
+def leaves(layout: Content) -> list[NumpyArray]:
+    """The leaves (float buffers and all others that hold data), depth first."""
+    found: list[NumpyArray] = []
+
+    def on_leaf(leaf: NumpyArray) -> Any:
+        found.append(leaf)
+        return leaf.data
+
+    map_layout(layout, layout.backend, lambda data: data, on_leaf)
+    return found
+
+
+def set_leaf_data(layout: Content, data: dict[int, Any], backend: Backend) -> Content:
+    """The layout on another backend, with the data of some leaves (by position) replaced."""
+    nplike, position = backend.nplike, iter(range(10**9))
+
+    def on_leaf(leaf: NumpyArray) -> Any:
+        i = next(position)
+        return nplike.asarray(data[i]) if i in data else nplike.asarray(leaf.data)
+
+    return map_layout(layout, backend, nplike.asarray, on_leaf)
+
+
+def pack(layout: Content) -> Content:
+    """A canonical layout of the same type: two arrays of one type pack to matching leaves.
+
+    Every element of a packed leaf is reachable exactly once: a buffer that is referenced
+    twice (``x[[0, 0, 1]]``) could not hold two tangents.
+    """
+    nplike = layout.backend.nplike
+    parameters = layout._parameters
+
+    def to_index(data: Any) -> Index:
+        return Index(nplike.asarray(data), nplike=nplike)
+
+    if isinstance(layout, EmptyArray):
+        return layout
+    if isinstance(layout, NumpyArray):
+        if isinstance(layout.data, PlaceholderArray):
+            return layout
+        return pack(layout.to_RegularArray()) if layout.data.ndim > 1 else layout.to_contiguous()
+    if isinstance(layout, (ListOffsetArray, ListArray)):
+        layout = layout.to_ListOffsetArray64(True)
+        content = layout.content[: int(_primal(layout.offsets.data[-1]))]
+        return ListOffsetArray(layout.offsets, pack(content), parameters=parameters)
+    if isinstance(layout, RegularArray):
+        content = layout.content[: layout.size * layout.length]
+        return RegularArray(pack(content), layout.size, layout.length, parameters=parameters)
+    if isinstance(layout, RecordArray):
+        contents = [pack(c[: layout.length]) for c in layout.contents]
+        return RecordArray(
+            contents, layout._fields, length=layout.length, parameters=parameters, backend=layout.backend
+        )
+    if isinstance(layout, IndexedArray):
+        return pack(layout.project())
+    if layout.is_option:
+        missing = plain(layout.mask_as_bool(valid_when=False), "a mask")
+        packed = np.where(missing, -1, (~missing).cumsum() - 1).astype(np.int64)
+        return IndexedOptionArray(to_index(packed), pack(layout.project()), parameters=parameters)
+    if isinstance(layout, UnionArray):
+        tags, positions = plain(layout.tags.data, "tags"), plain(layout.index.data, "an index")
+        contents, compact = [], np.empty(len(tags), dtype=np.int64)
+        for tag, content in enumerate(layout.contents):
+            chosen = tags == tag
+            contents.append(pack(content._carry(to_index(positions[: len(tags)][chosen]), False)))
+            compact[chosen] = np.arange(chosen.sum())
+        return UnionArray(layout.tags, to_index(compact), contents, parameters=parameters)
+    raise TypeError(f"unknown layout class {type(layout).__name__}")
+
+
+def indexes(layout: Content) -> list[Any]:
+    """The plain data of all index buffers and regular sizes, depth first."""
+    found: list[Any] = []
+
+    def on_index(data: Any) -> Any:
+        found.append(data)
+        return data
+
+    map_layout(layout, layout.backend, on_index, lambda leaf: leaf.data)
+    return [_primal(data) for data in found]
+
+
+def base_backend(backend: Backend) -> Backend:
+    """The backend that a differentiating backend wraps, or the backend itself."""
+    return backend.base if isinstance(backend, DiffBackend) else backend
+
+
+def leaf_data(layout: Content) -> list[tuple[Any, bool]]:
+    """For each leaf its value (plain, dual or tape) and whether it holds the bytes of text."""
+
+    def value(leaf: NumpyArray) -> Any:
+        return leaf.data.value if isinstance(leaf.data, Buffer) else leaf.data
+
+    return [(value(leaf), leaf.parameter("__array__") in ("char", "byte")) for leaf in leaves(layout)]

@@ -1,0 +1,236 @@
+"""The array type that Awkward sees: a plain array, or one of an algebra, behind NumPy's interface.
+
+A :class:`Buffer` is *active* when a derivative hangs on it. Whatever would lose that
+derivative (``float(x)``, ``np.asarray(x)``, writing in place) raises instead.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from dak_diff.engine.array_module import ArrayModule
+from dak_diff.errors import NoRuleError
+from dak_diff.rules.primitive import Traced, apply_ufunc, dtype_of, raw
+from dak_diff.rules.structure import astype, index, reshape, transpose
+
+__all__ = ["Buffer", "plain", "unwrap"]
+
+
+def unwrap(obj: Any) -> Any:
+    """The value inside a buffer, or inside those of a list, tuple or dict."""
+    if isinstance(obj, Buffer):
+        return obj.value
+    if type(obj) in (list, tuple):
+        return type(obj)(unwrap(x) for x in obj)
+    if type(obj) is dict:
+        return {k: unwrap(x) for k, x in obj.items()}
+    return obj
+
+
+def plain(obj: Any, what: str) -> Any:
+    """The plain array inside; an active one would lose its derivative in ``what``: an error."""
+    value = unwrap(obj)
+    if isinstance(value, Traced):
+        raise lost(what)
+    if type(value) in (list, tuple):
+        return type(value)(plain(x, what) for x in value)
+    return value
+
+
+def lost(what: str) -> NoRuleError:
+    return NoRuleError(
+        f"no derivative rule for {what}: the value depends on wrt, and its derivative would be lost. "
+        f"Keep it an array and use NumPy or Awkward functions on it, or keep what depends on wrt out."
+    )
+
+
+class Buffer(NDArrayOperatorsMixin):
+    """One array of the backend, by its :attr:`value`.
+
+    Parameters
+    ----------
+    value : array
+        A plain array of the base (NumPy, CuPy), or a dual or tape over one.
+    """
+
+    __slots__ = ("value",)
+    __array_priority__ = 2000
+    module: ClassVar[ArrayModule]
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    @property
+    def active(self) -> bool:
+        return isinstance(self.value, Traced)
+
+    # ---------------------------------------------------------------- what NumPy arrays have
+
+    shape = property(lambda self: np.shape(self.value))
+    dtype = property(lambda self: dtype_of(self.value))
+    ndim = property(lambda self: np.ndim(self.value))
+    size = property(lambda self: int(np.size(self.value)))
+    nbytes = property(lambda self: self.size * self.dtype.itemsize)
+    strides = property(lambda self: raw(self.value).strides)
+    flags = property(lambda self: raw(self.value).flags)
+    itemsize = property(lambda self: self.dtype.itemsize)
+
+    @property
+    def T(self) -> Buffer:  # noqa: N802
+        axes = tuple(reversed(range(self.ndim)))
+        return type(self)(transpose(self.value, axes=axes))
+
+    @property
+    def real(self) -> Buffer:
+        return self.module.real(self)
+
+    @property
+    def imag(self) -> Buffer:
+        return self.module.imag(self)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d array")
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, where: Any) -> Any:
+        return self.of(index(self.value, key=plain(where, "indexing by it")))
+
+    def __setitem__(self, where: Any, what: Any) -> None:
+        if self.active:
+            raise lost("assignment in place")
+        self.value[plain(where, "indexing by it")] = plain(what, "assignment in place")
+
+    def astype(self, dtype: Any, copy: bool = True) -> Buffer:
+        if self.active:
+            return self.of(astype(self.value, dtype=np.dtype(dtype)))
+        return type(self)(self.value.astype(dtype, copy=copy))
+
+    def view(self, dtype: Any) -> Buffer:
+        if self.active and np.dtype(dtype) != self.dtype:
+            raise lost(f"a view of {self.dtype} as {np.dtype(dtype)}")
+        return self if self.active else type(self)(self.value.view(dtype))
+
+    def reshape(self, *shape: Any) -> Buffer:
+        shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        return type(self)(reshape(self.value, shape=tuple(shape)))
+
+    def ravel(self) -> Buffer:
+        return self.reshape(-1)
+
+    def copy(self) -> Buffer:
+        return self if self.active else type(self)(self.value.copy())
+
+    def sum(self, axis: Any = None, **kwargs: Any) -> Any:
+        return self.module.sum(self, axis=axis, **kwargs)
+
+    def mean(self, axis: Any = None) -> Any:
+        return self.module.mean(self, axis=axis)
+
+    def prod(self, axis: Any = None) -> Any:
+        return self.module.prod(self, axis=axis)
+
+    def min(self, axis: Any = None) -> Any:
+        return self.module.min(self, axis=axis)
+
+    def max(self, axis: Any = None) -> Any:
+        return self.module.max(self, axis=axis)
+
+    def any(self, *args: Any, **kwargs: Any) -> Any:
+        return self.of(raw(self.value).any(*args, **kwargs))
+
+    def all(self, *args: Any, **kwargs: Any) -> Any:
+        return self.of(raw(self.value).all(*args, **kwargs))
+
+    # ---------------------------------------------------------------- leaving the array
+
+    def _leave(self, what: str) -> Any:
+        return plain(self, what)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._leave("np.asarray(x)"), dtype=dtype)
+
+    def __float__(self) -> float:
+        return float(self._leave("float(x)"))
+
+    def __int__(self) -> int:
+        return int(self._leave("int(x)"))
+
+    def __complex__(self) -> complex:
+        return complex(self._leave("complex(x)"))
+
+    def __index__(self) -> int:
+        return operator.index(self._leave("use as an index"))
+
+    def __bool__(self) -> bool:
+        # A branch on a value is the same branch for all nearby values, as for JAX's concrete jvp.
+        return bool(raw(self.value))
+
+    def item(self, *args: Any) -> Any:
+        return self._leave("x.item()").item(*args)
+
+    def tolist(self) -> Any:
+        return self._leave("x.tolist()").tolist()
+
+    def __repr__(self) -> str:
+        return f"<{type(self.value).__name__ if self.active else 'constant'} {raw(self.value)!r}>"
+
+    def __format__(self, spec: str) -> str:
+        return format(raw(self.value), spec) if spec else repr(self)
+
+    # ---------------------------------------------------------------- functions
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """``value`` in a buffer; a constant number is handed out as the base does."""
+        if isinstance(value, Traced) or np.ndim(value):
+            return cls(value)
+        return value
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(_is_foreign(x) for x in inputs):
+            return NotImplemented
+        if method != "__call__":
+            return self.module.ufunc_method(ufunc, method, *inputs, **kwargs)
+        return self.module.ufunc(ufunc, *inputs, **kwargs)
+
+    def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        return getattr(self.module, func.__name__)(*args, **kwargs)
+
+
+def _is_foreign(x: Any) -> bool:
+    """Whether ``x`` is a container that must lead (ak.Array), not an array or a number."""
+    return hasattr(x, "__array_ufunc__") and not isinstance(x, (Buffer, np.ndarray, np.generic)) and not (
+        hasattr(x, "__array_namespace__")
+    )
+
+
+def _weak(operate: Callable, ufunc: np.ufunc, reflected: bool = False) -> Callable:
+    """An operator that keeps Python numbers what they are: weakly typed, and exact as Python's."""
+    mixin = getattr(NDArrayOperatorsMixin, f"__{'r' if reflected else ''}{operate.__name__.strip('_')}__")
+
+    def method(self: Buffer, *others: Any) -> Any:
+        args = [unwrap(x) for x in ((*others, self) if reflected else (self, *others))]
+        if all(type(raw(x)) in (int, float, complex, bool) for x in args):
+            return self.of(apply_ufunc(ufunc, *args, call=operate))
+        return mixin(self, *others)
+
+    return method
+
+
+for _operate, _ufunc in {
+    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply,
+    operator.truediv: np.divide, operator.pow: np.power, operator.mod: np.remainder,
+}.items():  # fmt: skip
+    setattr(Buffer, f"__{_operate.__name__}__", _weak(_operate, _ufunc))
+    setattr(Buffer, f"__r{_operate.__name__}__", _weak(_operate, _ufunc, reflected=True))
+for _operate, _ufunc in {operator.neg: np.negative, operator.pos: np.positive, operator.abs: np.absolute}.items():
+    setattr(Buffer, f"__{_operate.__name__}__", _weak(_operate, _ufunc))

@@ -1,0 +1,231 @@
+"""What a function of one partition takes and gives: arrays, numbers, and nests of them.
+
+A *leaf* is one buffer of such a value, counted depth first. :class:`Pair` is a value with
+tangents on some of its leaves; it holds plain arrays only, so it pickles, has a size and
+spills like any other data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from dak_diff.engine.awkward_internals import (
+    base_backend,
+    buffer_type_of,
+    diff_backend,
+    indexes,
+    leaf_data,
+    map_layout,
+    pack,
+)
+from dak_diff.engine.buffer import Buffer
+from dak_diff.errors import StructureError
+from dak_diff.rules.primitive import Traced, dtype_of, raw
+
+__all__ = ["Pair", "is_float", "leaf_values", "map_leaves", "match_leaves", "packed"]
+
+_NUMBERS = (float, complex, np.floating, np.complexfloating)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A primal value and the tangents of its leaves.
+
+    Parameters
+    ----------
+    primal : value
+        As the function itself gives it.
+    tangents : dict of int to tuple
+        Position of a leaf -> one tangent for each direction (None is zero).
+    width : int
+        How many directions.
+    """
+
+    primal: Any
+    tangents: dict[int, tuple]
+    width: int = 1
+
+
+def is_float(x: Any) -> bool:
+    return dtype_of(x).kind in "fc"
+
+
+def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
+    """The value with ``on_leaf(leaf value, is text)`` in place of every leaf.
+
+    The result stays on a plain backend unless a leaf became active.
+    """
+    if isinstance(value, Pair):
+        primal = map_leaves(value.primal, on_leaf)
+        tangents = {i: tuple(None if t is None else on_leaf(t, False) for t in ts) for i, ts in value.tangents.items()}
+        return Pair(primal, tangents, value.width)
+    if isinstance(value, ak.Array):
+        return _highlevel(_map_layout(value.layout, on_leaf), value)
+    if isinstance(value, ak.Record):
+        layout = value.layout
+        return _highlevel(ak.record.Record(_map_layout(layout.array, on_leaf), layout.at), value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_leaves(v, on_leaf) for v in value)
+    if isinstance(value, dict):
+        return {k: map_leaves(v, on_leaf) for k, v in value.items()}
+    if isinstance(value, Buffer):
+        return _rewrap(on_leaf(value.value, False))
+    if isinstance(value, (np.ndarray, *_NUMBERS)) or (hasattr(value, "__array_namespace__") and not isinstance(value, Traced)):
+        return _rewrap(on_leaf(value, False))
+    return value
+
+
+def _rewrap(value: Any) -> Any:
+    return buffer_type_of(value)(value) if isinstance(value, Traced) else value
+
+
+def _highlevel(layout: Any, like: Any) -> Any:
+    return type(like)(layout, behavior=like.behavior, attrs=like._attrs)
+
+
+def _map_layout(layout: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
+    data = [on_leaf(leaf, is_text) for leaf, is_text in leaf_data(layout)]
+    base = base_backend(layout.backend)
+    backend = diff_backend(base) if any(isinstance(x, Traced) for x in data) else base
+    new = iter(data)
+    asarray = backend.nplike.asarray
+
+    def on_index(i: Any) -> Any:
+        return asarray(i.value if isinstance(i, Buffer) else i)
+
+    return map_layout(layout, backend, on_index, lambda leaf: asarray(next(new)))
+
+
+def leaf_values(value: Any) -> list[Any]:
+    """All leaves of a value."""
+    found: list[Any] = []
+
+    def on_leaf(leaf: Any, is_text: bool) -> Any:
+        found.append(leaf)
+        return leaf
+
+    map_leaves(value, on_leaf)
+    return found
+
+
+def packed(value: Any) -> Any:
+    """The value with every array in its canonical layout."""
+    if isinstance(value, ak.Array):
+        return _highlevel(pack(value.layout), value)
+    if isinstance(value, ak.Record):
+        layout = value.layout
+        return _highlevel(ak.record.Record(pack(layout.array[layout.at : layout.at + 1]), 0), value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(packed(v) for v in value)
+    if isinstance(value, dict):
+        return {k: packed(v) for k, v in value.items()}
+    return value
+
+
+def match_leaves(primal: Any, tangent: Any, what: str = "tangent") -> dict[int, Any]:
+    """The float leaves of a tangent (or cotangent) of a packed primal, by position.
+
+    A number stands for an array full of it; a list, tuple or dict must nest as the primal.
+
+    Raises
+    ------
+    StructureError
+        If types or lengths differ.
+    """
+    found: list[Any] = []
+    for part, derivative in _zip_parts(primal, tangent, what):
+        found.extend(_match_part(part, derivative, what))
+    return {i: leaf for i, leaf in enumerate(found) if leaf is not None}
+
+
+def _zip_parts(primal: Any, tangent: Any, what: str) -> Iterator[tuple[Any, Any]]:
+    if isinstance(primal, (tuple, list)):
+        if isinstance(tangent, (int, float)):
+            tangent = [tangent] * len(primal)
+        if not isinstance(tangent, (tuple, list)) or len(tangent) != len(primal):
+            raise StructureError(f"the {what} must nest as its primal: a {type(primal).__name__} of {len(primal)}")
+        for p, t in zip(primal, tangent, strict=True):
+            yield from _zip_parts(p, t, what)
+    elif isinstance(primal, dict):
+        if isinstance(tangent, (int, float)):
+            tangent = dict.fromkeys(primal, tangent)
+        if not isinstance(tangent, dict) or set(tangent) != set(primal):
+            raise StructureError(f"the {what} must nest as its primal: a dict with keys {sorted(primal)}")
+        for key, p in primal.items():
+            yield from _zip_parts(p, tangent[key], what)
+    else:
+        yield primal, tangent
+
+
+def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
+    mine = leaf_values(primal)
+    if not isinstance(tangent, (ak.Array, ak.Record)) and np.ndim(tangent) == 0:
+        tangent = tangent.value if isinstance(tangent, Buffer) else tangent
+        return [_full(leaf, tangent) if is_float(leaf) else None for leaf in mine]
+    if isinstance(primal, (ak.Array, ak.Record)):
+        if not isinstance(tangent, (ak.Array, ak.Record)):
+            tangent = ak.Array(tangent)
+        _check_type(primal, tangent, what)
+        tangent = packed(tangent)
+        for a, b in zip(_structure(primal), _structure(tangent), strict=True):
+            if not np.array_equal(a, b):
+                raise StructureError(f"the {what} has the type of its primal, {_type(primal)}, but other lengths")
+    elif np.shape(tangent) != np.shape(primal):
+        raise StructureError(f"the {what} has shape {np.shape(tangent)}, its primal {np.shape(primal)}")
+    theirs = leaf_values(tangent)
+    if [len(np.shape(x)) and len(x) for x in mine] != [len(np.shape(x)) and len(x) for x in theirs]:
+        raise StructureError(f"the {what} has the type of its primal, {_type(primal)}, but another length")
+    return [b if is_float(a) else None for a, b in zip(mine, theirs, strict=True)]
+
+
+def _full(leaf: Any, number: Any) -> Any:
+    if not np.ndim(leaf):
+        weak = type(raw(leaf)) in (float, complex)
+        return number if isinstance(number, Traced) else type(raw(leaf))(number) if weak else dtype_of(leaf).type(number)
+    if isinstance(number, Traced):
+        return np.multiply(np.ones(np.shape(leaf), dtype=leaf.dtype), number)
+    return np.full_like(raw(leaf), number)
+
+
+def _structure(value: Any) -> list[Any]:
+    layout = value.layout
+    return indexes(layout.array if isinstance(value, ak.Record) else layout)
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, (ak.Array, ak.Record)):
+        layout = value.layout
+        return str((layout.array if isinstance(value, ak.Record) else layout).form.type)
+    return str(dtype_of(value))
+
+
+def _check_type(primal: Any, tangent: Any, what: str) -> None:
+    form = (primal.layout.array if isinstance(primal, ak.Record) else primal.layout).form
+    other = (tangent.layout.array if isinstance(tangent, ak.Record) else tangent.layout).form
+    if not form.type.is_equal_to(other.type, all_parameters=False):
+        raise StructureError(
+            f"the {what} has type {other.type}, its primal {form.type}; they must be the same. "
+            "ak.values_astype changes the numbers, ak.zip the structure."
+        )
+
+
+def derivative_like(value: Any, derivatives: dict[int, Any]) -> Any:
+    """A value of the same type that holds derivatives: given leaves, zero, False, or the text itself."""
+    position = iter(range(10**9))
+
+    def on_leaf(leaf: Any, is_text: bool) -> Any:
+        i = next(position)
+        if i in derivatives:
+            return derivatives[i]
+        if is_text or not hasattr(leaf, "dtype"):
+            return leaf if is_text else type(leaf)(0)
+        return np.zeros_like(raw(leaf)) if np.ndim(leaf) else leaf.dtype.type(0)
+
+    return map_leaves(value, on_leaf)
+
+

@@ -1,0 +1,210 @@
+"""The kind *elementwise*: the author writes one partial per argument.
+
+For ``y = f(x_1, ..., x_n)`` taken element by element, ``y_dot = sum_i p_i x_dot_i``
+and ``x_bar_i = conj(p_i) y_bar`` with ``p_i = df/dx_i``, a function of the result and
+the arguments. The engine undoes broadcasting, so rules never mention shapes.
+
+A zero tangent is a true zero: ``p_i x_dot_i`` is 0 where ``x_dot_i`` is 0 even if
+``p_i`` is infinite or NaN (see :data:`scale`). So a branch that ``where`` did not take,
+or a square root of an empty sum, never poisons a derivative. Likewise a function with a
+horizontal asymptote is constant at infinity (``1 / (1 + exp(-x))`` past overflow): there,
+and only there, a partial of 0 wins over an infinite tangent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dak_diff.errors import NoRuleError
+from dak_diff.rules.complex_step import complex_step_partial, has_complex_loop
+from dak_diff.rules.namespace import namespace
+from dak_diff.rules.primitive import (
+    UFUNCS,
+    NonDifferentiable,
+    Primitive,
+    Traced,
+    dtype_of,
+    raw,
+)
+from dak_diff.rules.structure import where
+
+__all__ = ["Elementwise", "scale"]
+
+Partial = Callable[..., Any] | float
+
+
+class Scale(Primitive):
+    """``p * t``, but 0 wherever ``t`` is 0; a boolean ``p`` selects.
+
+    y_dot = p_dot t + p t_dot; x_bar likewise. No kink. Used for every partial.
+    """
+
+    name = "scale"
+    kind = "custom"
+
+    def impl(self, p: Any, t: Any) -> Any:
+        xp = namespace(p, t)
+        if getattr(p, "dtype", None) == np.bool_:
+            return xp.where(p, t, xp.zeros((), dtype=t.dtype)) if hasattr(t, "dtype") else p * t
+        with np.errstate(all="ignore"):
+            product = p * t
+            # One cheap sum tells whether any element can be 0 * inf or 0 * nan.
+            if not np.isfinite(product.sum() if np.ndim(product) else product):
+                product = xp.where(t == 0, xp.zeros((), dtype=product.dtype), product)
+        return product
+
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
+        return args
+
+    def push(self, residuals: tuple, tangents: tuple) -> Any:
+        (p, t), (p_dot, t_dot) = residuals, tangents
+        if p_dot is None:
+            return self(p, t_dot)
+        if t_dot is None:
+            return self(t, p_dot)
+        return self(t, p_dot) + self(p, t_dot)
+
+    def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
+        p, t = residuals
+        return (
+            self(np.conjugate(t), cotangent) if active[0] else None,
+            self(_conjugate(p), cotangent) if active[1] else None,
+        )
+
+
+scale = Scale()
+
+
+def _conjugate(p: Any) -> Any:
+    return np.conjugate(p) if dtype_of(p).kind == "c" else p
+
+
+class Elementwise(Primitive):
+    """A ufunc (or one output of it) given by its partials.
+
+    Parameters
+    ----------
+    ufunc : numpy.ufunc
+        Evaluated as it is, so the primal is the user's value bit for bit.
+    partials : tuple of callable or float, or None
+        ``p_i(out, *args)``, a constant, or 0 where the argument has no influence.
+        None: no formula, the complex step serves.
+    output : int, optional
+        Which output of a ufunc that has several.
+    flat : callable, optional
+        ``flat(*args)``: where an argument is infinite and the result constant.
+    """
+
+    kind = "elementwise"
+
+    def __init__(
+        self,
+        ufunc: np.ufunc,
+        partials: tuple[Partial, ...] | None,
+        output: int | None = None,
+        flat: Callable[..., Any] | None = None,
+    ):
+        self.ufunc, self.partials, self.output, self.flat = ufunc, partials, output, flat
+        self.name = ufunc.__name__ if output is None else f"{ufunc.__name__}[{output}]"
+
+    def impl(self, *args: Any, call: Callable | None = None) -> Any:
+        out = (call or self.ufunc)(*args)
+        return out if self.output is None else out[self.output]
+
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
+        with np.errstate(all="ignore"):
+            partials = tuple(
+                self._partial(i, out, args, method) if active[i] else None for i in range(len(args))
+            )
+            flat = None
+            if self.flat is not None and any(_has_zero(p) for p in partials if p is not None):
+                flat = self.flat(*map(raw, args))
+        return (partials, flat)
+
+    def _partial(self, i: int, out: Any, args: tuple, method: str) -> Any:
+        formula = None if self.partials is None else self.partials[i]
+        if isinstance(formula, (int, float)):
+            return formula
+        nested = any(isinstance(arg, Traced) for arg in args)
+        if method != "dual" and not nested and (formula is None or method == "complex-step"):
+            return complex_step_partial(self.ufunc, args, i, out, formula)
+        if formula is None:
+            raise NoRuleError(
+                f"no derivative formula for {self.name} (argument {i}). "
+                f"Pass method='auto' to take its partial by a complex step, "
+                f"or register one with dak_diff.rules."
+            )
+        return formula(out, *args)
+
+    def push(self, residuals: tuple, tangents: tuple) -> Any:
+        partials, flat = residuals
+        total = None
+        for partial, tangent in zip(partials, tangents, strict=True):
+            if tangent is None or _is_zero(partial):
+                continue
+            term = _times(partial, tangent if flat is None else where(flat, 0.0, tangent))
+            total = term if total is None else total + term
+        return total
+
+    def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
+        partials, flat = residuals
+        if flat is not None:
+            cotangent = where(flat, 0.0, cotangent)
+        return tuple(
+            _times(_conjugate(p), cotangent) if on and not _is_zero(p) else None
+            for p, on in zip(partials, active, strict=True)
+        )
+
+
+def _has_zero(partial: Any) -> bool:
+    return hasattr(raw(partial), "all") and not raw(partial).all()
+
+
+def _is_zero(partial: Any) -> bool:
+    return isinstance(partial, (int, float)) and partial == 0
+
+
+def _times(partial: Any, tangent: Any) -> Any:
+    if isinstance(partial, (int, float)):
+        if partial == 1:
+            return tangent
+        if partial == -1:
+            return -tangent
+    return scale(partial, tangent)
+
+
+def unknown_ufunc(ufunc: np.ufunc) -> tuple[Primitive, ...]:
+    """A ufunc outside the tables: complex step where it has a complex loop, else an error when used."""
+    if all(not set(loop.split("->")[1]) & set("efdgFDG") for loop in ufunc.types):
+        reason = "its results are no floating-point numbers"
+        return tuple(NonDifferentiable(ufunc.__name__, ufunc, reason) for _ in range(ufunc.nout))
+    if ufunc.signature is not None or ufunc.nout != 1 or not has_complex_loop(ufunc):
+        return (NoRule(ufunc),)
+    return (Elementwise(ufunc, None),)
+
+
+class NoRule(Primitive):
+    """A ufunc that has neither a formula nor a complex loop: refused when something needs it."""
+
+    kind = "not implemented"
+
+    def __init__(self, ufunc: np.ufunc, reason: str = "it has no formula and no complex loop"):
+        self.ufunc, self.name, self.reason = ufunc, ufunc.__name__, reason
+
+    def impl(self, *args: Any, call: Callable | None = None) -> Any:
+        return (call or self.ufunc)(*args)
+
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
+        raise NoRuleError(
+            f"no derivative rule for {self.name} (argument {active.index(True)}): {self.reason}. "
+            f"Write the expression with operations of the documented map, or keep what depends "
+            f"on wrt out of it."
+        )
+
+    push = pull = residuals  # type: ignore[assignment]
+
+
+UFUNCS.factory = unknown_ufunc

@@ -1,0 +1,252 @@
+"""Every ufunc of NumPy, each in exactly one table.
+
+``PARTIALS``: one partial per argument, as a function of (result, arguments).
+``ZERO``: the derivative is zero wherever it exists.
+``NOT_NUMBERS``: the results are booleans or integers.
+``NOT_IMPLEMENTED``: refused, with the reason.
+
+Kinks (the whole list is in docs/explain/kinks.md): ``abs'(0) = 0``; ties of ``maximum`` and
+``minimum`` go to the first argument; ``sqrt'(0) = inf``; ``hypot`` and ``arctan2`` have
+derivative 0 at the origin. Source of the formulas: Abramowitz and Stegun, chapters 4 and 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dak_diff.errors import NoRuleError
+from dak_diff.rules.elementwise import Elementwise, NoRule, Partial
+from dak_diff.rules.primitive import UFUNCS, NonDifferentiable, Primitive, dtype_of, raw
+from dak_diff.rules.structure import where
+
+__all__ = ["NOT_IMPLEMENTED", "NOT_NUMBERS", "PARTIALS", "ZERO"]
+
+_LN2, _LN10 = float(np.log(2)), float(np.log(10))
+
+
+def _power_by_base(out: Any, x: Any, y: Any) -> Any:
+    # y = 0 is constant in x, also at x = 0 where x**(y-1) is infinite.
+    return where(raw(y) == 0, 0.0, y * np.power(x, y - where(raw(y) == 0, 0.0, 1.0)))
+
+
+def _power_by_exponent(out: Any, x: Any, y: Any) -> Any:
+    # 0**y is constant for y > 0; a negative base has no real derivative: log gives nan.
+    return where((raw(x) == 0) & (raw(y) > 0), 0.0, out * np.log(where(raw(x) == 0, 1.0, x)))
+
+
+def _maximum_first(out: Any, x: Any, y: Any) -> Any:
+    return (raw(x) >= raw(y)) | np.isnan(raw(x))
+
+
+def _maximum_second(out: Any, x: Any, y: Any) -> Any:
+    return ~_maximum_first(out, x, y)
+
+
+def _minimum_first(out: Any, x: Any, y: Any) -> Any:
+    return (raw(x) <= raw(y)) | np.isnan(raw(x))
+
+
+def _minimum_second(out: Any, x: Any, y: Any) -> Any:
+    return ~_minimum_first(out, x, y)
+
+
+def _fmax_first(out: Any, x: Any, y: Any) -> Any:
+    return (raw(x) >= raw(y)) | np.isnan(raw(y))
+
+
+def _fmax_second(out: Any, x: Any, y: Any) -> Any:
+    return ~_fmax_first(out, x, y)
+
+
+def _fmin_first(out: Any, x: Any, y: Any) -> Any:
+    return (raw(x) <= raw(y)) | np.isnan(raw(y))
+
+
+def _fmin_second(out: Any, x: Any, y: Any) -> Any:
+    return ~_fmin_first(out, x, y)
+
+
+def _over_hypot(out: Any, x: Any) -> Any:
+    return where(raw(out) == 0, 0.0, x / where(raw(out) == 0, 1.0, out))
+
+
+def _arctan2_by_y(out: Any, y: Any, x: Any) -> Any:
+    # Twice divided by the radius: x**2 + y**2 would overflow beyond 1e154.
+    r = np.hypot(x, y)
+    return _over_hypot(r, x) / where(raw(r) == 0, 1.0, r)
+
+
+def _arctan2_by_x(out: Any, y: Any, x: Any) -> Any:
+    r = np.hypot(x, y)
+    return -_over_hypot(r, y) / where(raw(r) == 0, 1.0, r)
+
+
+def _logaddexp_by(out: Any, x: Any) -> Any:
+    return where(np.isneginf(raw(x)), 0.0, np.exp(x - out))
+
+
+def _logaddexp2_by(out: Any, x: Any) -> Any:
+    return where(np.isneginf(raw(x)), 0.0, np.exp2(x - out))
+
+
+def _absolute(out: Any, x: Any) -> Any:
+    # For complex x the engine takes the real part of p * x_dot.
+    if dtype_of(x).kind == "c":
+        return where(raw(out) == 0, 0.0, np.conjugate(x) / where(raw(out) == 0, 1.0, out))
+    return np.sign(raw(x))
+
+
+def _sign(out: Any, x: Any) -> float:
+    if dtype_of(x).kind == "c":
+        raise NoRuleError("no derivative rule for sign of complex numbers; write x / abs(x)")
+    return 0.0
+
+
+class _Conjugate(Primitive):
+    """y_dot = conj(x_dot); x_bar = conj(y_bar). No kink."""
+
+    name = "conjugate"
+    kind = "linear"
+
+    def impl(self, x: Any, *, call: Callable | None = None) -> Any:
+        return (call or np.conjugate)(x)
+
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
+        return ()
+
+    def push(self, residuals: tuple, tangents: tuple) -> Any:
+        return np.conjugate(tangents[0])
+
+    def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
+        return (np.conjugate(cotangent),)
+
+
+conjugate = _Conjugate()
+
+
+PARTIALS: dict[np.ufunc, tuple[Partial, ...] | list[tuple[Partial, ...]]] = {
+    # arithmetic
+    np.add: (1, 1),
+    np.subtract: (1, -1),
+    np.multiply: (lambda out, x, y: y, lambda out, x, y: x),
+    np.divide: (lambda out, x, y: 1 / y, lambda out, x, y: -out / y),
+    np.negative: (-1,),
+    np.positive: (1,),
+    np.reciprocal: (lambda out, x: -np.square(out),),
+    np.square: (lambda out, x: 2 * x,),
+    np.power: (_power_by_base, _power_by_exponent),
+    np.float_power: (_power_by_base, _power_by_exponent),
+    np.remainder: (1, lambda out, x, y: -np.floor_divide(raw(x), raw(y))),
+    np.fmod: (1, lambda out, x, y: -np.trunc(raw(x) / raw(y))),
+    # roots, exponentials, logarithms
+    np.sqrt: (lambda out, x: 0.5 / out,),
+    np.cbrt: (lambda out, x: 1 / (3 * np.square(out)),),
+    np.exp: (lambda out, x: out,),
+    np.exp2: (lambda out, x: out * _LN2,),
+    np.expm1: (lambda out, x: np.exp(x),),
+    np.log: (lambda out, x: 1 / x,),
+    np.log2: (lambda out, x: 1 / (x * _LN2),),
+    np.log10: (lambda out, x: 1 / (x * _LN10),),
+    np.log1p: (lambda out, x: 1 / (1 + x),),
+    np.logaddexp: (lambda out, x, y: _logaddexp_by(out, x), lambda out, x, y: _logaddexp_by(out, y)),
+    np.logaddexp2: (lambda out, x, y: _logaddexp2_by(out, x), lambda out, x, y: _logaddexp2_by(out, y)),
+    # trigonometric and hyperbolic
+    np.sin: (lambda out, x: np.cos(x),),
+    np.cos: (lambda out, x: -np.sin(x),),
+    np.tan: (lambda out, x: 1 + np.square(out),),
+    np.arcsin: (lambda out, x: 1 / np.sqrt((1 - x) * (1 + x)),),
+    np.arccos: (lambda out, x: -1 / np.sqrt((1 - x) * (1 + x)),),
+    np.arctan: (lambda out, x: 1 / (1 + np.square(x)),),
+    np.arctan2: (_arctan2_by_y, _arctan2_by_x),
+    np.hypot: (lambda out, x, y: _over_hypot(out, x), lambda out, x, y: _over_hypot(out, y)),
+    np.sinh: (lambda out, x: np.cosh(x),),
+    np.cosh: (lambda out, x: np.sinh(x),),
+    np.tanh: (lambda out, x: 1 / np.square(np.cosh(x)),),
+    np.arcsinh: (lambda out, x: 1 / np.hypot(x, 1.0),),
+    np.arccosh: (lambda out, x: 1 / np.sqrt((x - 1) * (x + 1)),),
+    np.arctanh: (lambda out, x: 1 / ((1 - x) * (1 + x)),),
+    np.deg2rad: (float(np.pi / 180),),
+    np.radians: (float(np.pi / 180),),
+    np.rad2deg: (float(180 / np.pi),),
+    np.degrees: (float(180 / np.pi),),
+    # pieces
+    np.absolute: (_absolute,),
+    np.fabs: (_absolute,),
+    np.maximum: (_maximum_first, _maximum_second),
+    np.minimum: (_minimum_first, _minimum_second),
+    np.fmax: (_fmax_first, _fmax_second),
+    np.fmin: (_fmin_first, _fmin_second),
+    np.sign: (_sign,),
+    np.copysign: (lambda out, x, y: np.copysign(1.0, raw(y)) * np.sign(raw(x)), 0),
+    np.heaviside: (0, lambda out, x, y: raw(x) == 0),
+    np.nextafter: (1, 0),
+    np.ldexp: (lambda out, x, n: np.ldexp(1.0, n), 0),
+    # several outputs: one row each
+    np.modf: [(1,), (0,)],
+    np.frexp: [(lambda out, x: np.ldexp(1.0, -np.frexp(raw(x))[1]),), (0,)],
+    np.divmod: [(0, 0), (1, lambda out, x, y: -np.floor_divide(raw(x), raw(y)))],
+}
+
+#: Where an argument is infinite and the function constant: its horizontal asymptotes.
+FLAT: dict[np.ufunc, Callable[..., Any]] = {
+    np.divide: lambda x, y: np.isinf(y),
+    np.reciprocal: lambda x: np.isinf(x),
+    np.power: lambda x, y: np.isinf(x) & (y < 0),
+    np.float_power: lambda x, y: np.isinf(x) & (y < 0),
+    np.exp: lambda x: np.isinf(x) & (x < 0),
+    np.exp2: lambda x: np.isinf(x) & (x < 0),
+    np.expm1: lambda x: np.isinf(x) & (x < 0),
+    np.tanh: lambda x: np.isinf(x),
+    np.arctan: lambda x: np.isinf(x),
+}
+
+ZERO: dict[np.ufunc, str] = {
+    ufunc: "piecewise constant"
+    for ufunc in (np.floor, np.ceil, np.trunc, np.rint, np.floor_divide, np.spacing)
+}
+
+NOT_NUMBERS: dict[np.ufunc, str] = {
+    **{
+        ufunc: "a comparison or a property: its results are booleans"
+        for ufunc in (
+            np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
+            np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
+            np.isfinite, np.isinf, np.isnan, np.isnat, np.signbit,
+        )
+    },
+    **{
+        ufunc: "defined for integers and booleans only"
+        for ufunc in (
+            np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
+            np.left_shift, np.right_shift, np.gcd, np.lcm,
+            *([np.bitwise_count] if hasattr(np, "bitwise_count") else []),
+        )
+    },
+}  # fmt: skip
+
+NOT_IMPLEMENTED: dict[np.ufunc, str] = {
+    getattr(np, name): "Awkward Array has no matrix products; write the sum of products"
+    for name in ("matmul", "vecdot", "matvec", "vecmat")
+    if hasattr(np, name)
+}
+
+
+def _register() -> None:
+    for ufunc, rows in PARTIALS.items():
+        outputs = rows if isinstance(rows, list) else [rows]
+        UFUNCS[ufunc] = tuple(
+            Elementwise(ufunc, row, None if ufunc.nout == 1 else i, FLAT.get(ufunc))
+            for i, row in enumerate(outputs)
+        )
+    for table in (ZERO, NOT_NUMBERS):
+        for ufunc, reason in table.items():
+            UFUNCS[ufunc] = (NonDifferentiable(ufunc.__name__, ufunc, reason),)
+    for ufunc, reason in NOT_IMPLEMENTED.items():
+        UFUNCS[ufunc] = (NoRule(ufunc, reason),)
+    UFUNCS[np.conjugate] = (conjugate,)
+
+
+_register()
