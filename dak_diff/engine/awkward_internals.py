@@ -58,6 +58,7 @@ __all__ = [
     "leaves",
     "map_layout",
     "pack",
+    "register_constant",
     "set_leaf_data",
 ]
 
@@ -254,6 +255,14 @@ class DiffBackend(Backend):
 
 
 _lock = threading.RLock()
+_constants: dict[type, Callable[[Any], Any]] = {}
+
+
+def register_constant(cls: type, value: Callable[[Any], Any]) -> None:
+    """Let Awkward take objects of a class for the value that ``value`` gives."""
+    _constants[cls] = value
+
+
 _backends: dict[type[Backend], DiffBackend] = {}
 
 
@@ -317,6 +326,8 @@ def _patch_awkward() -> None:
         obj: Any, allow_record: Any, allow_unknown: Any, none_policy: Any, regulararray: Any,
         use_from_iter: Any, primitive_policy: Any, string_policy: Any,
     ) -> Any:  # fmt: skip
+        if type(obj) in _constants:
+            obj = _constants[type(obj)](obj)
         if not isinstance(obj, Buffer):
             return upstream_to_layout(
                 obj, allow_record, allow_unknown, none_policy, regulararray,

@@ -1,0 +1,158 @@
+"""Derivatives of collections: lazy functions from a graph to the graph of its derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask_awkward as dak
+from dask.highlevelgraph import HighLevelGraph
+
+from dak_diff.engine.transform import METHODS
+from dak_diff.errors import DisconnectedError, StructureError
+from dak_diff.graph.collections import as_collection
+from dak_diff.graph.forward import Forward
+from dak_diff.graph.seeds import as_operand
+from dak_diff.graph.wrt import flatten_nested, resolve
+from dak_diff.parameter import Parameter
+
+__all__ = ["jvp", "value_and_jvp"]
+
+
+def jvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", disconnected: str = "raise") -> Any:
+    """Directional derivative of a collection (forward mode), as a lazy collection.
+
+    Parameters
+    ----------
+    expr : dask_awkward.Array or Scalar
+        What is differentiated.
+    wrt : collection, or nested list, tuple or dict of collections
+        What it is differentiated by: a collection inside the graph of ``expr``; a column
+        (``events.Jet.pt``: the record it is selected from is perturbed, so every path through
+        the column counts); a :func:`~dak_diff.parameter`.
+    tangents : collection, ak.Array, number, or a nest of them as ``wrt``; optional
+        The direction. A collection must be partitioned as ``wrt``, an array is split at the
+        partitions, a number stands for an array full of it; none given: ones.
+    method : {"auto", "dual", "complex-step"}
+        Where partials come from: formulas, and the complex step where there is none;
+        formulas only; the complex step wherever it is exact.
+    disconnected : {"raise", "zero"}
+        What to do if no path leads from ``wrt`` to ``expr``.
+
+    Returns
+    -------
+    dask_awkward.Array or Scalar
+        The sum over ``wrt`` of J_i t_i, of the type of ``expr``, dtype included
+        (``n * var * float32 -> n * var * float32``). Units: units of ``expr`` per unit of seed.
+        Integers, booleans and text in records ride along: 0, False, the text itself.
+
+    Raises
+    ------
+    DisconnectedError
+        If ``expr`` does not depend on ``wrt``.
+    TypeError
+        If ``wrt`` has no floating-point numbers.
+    StructureError
+        If the tangent has another type (now) or other lengths (in the task).
+    NoRuleError
+        If an operation on the way has no derivative, now if that can be known.
+    OptimizedGraphError
+        If the graph has lost its operations in ``dask.optimize`` or ``persist``.
+
+    Notes
+    -----
+    Laziness: adds one layer for each layer between ``wrt`` and ``expr``, one for each seed and
+    one for the result; nothing runs. Dask fuses them as it fuses the layers of the value.
+    The tangent reads the columns that its value reads.
+    Kinks and ties: see docs/explain/kinks.md.
+
+    References
+    ----------
+    .. [1] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [], [3.0]]), npartitions=2)
+    >>> dak_diff.jvp(x**2, wrt=x).compute().to_list()
+    [[2.0, 4.0], [], [6.0]]
+    """
+    return value_and_jvp(expr, wrt, tangents, method=method, disconnected=disconnected)[1]
+
+
+def value_and_jvp(
+    expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", disconnected: str = "raise"
+) -> tuple[Any, Any]:
+    """The value of a collection and its directional derivative, from one forward pass.
+
+    Parameters are those of :func:`jvp`.
+
+    Returns
+    -------
+    value, tangent
+        Two collections in one graph: ``dask.compute(value, tangent)`` runs the forward pass once.
+        The value is that of ``expr`` bit for bit.
+
+    Notes
+    -----
+    Structure: ``(n * var * float64, n * var * float64)`` for an array of that type.
+    Laziness, errors, units and kinks: as for :func:`jvp`.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([1.0, 2.0, 3.0]), npartitions=3)
+    >>> value, slope = dak_diff.value_and_jvp(dak.sum(x**2), wrt=x)
+    >>> [float(v) for v in dask.compute(value, slope)]
+    [14.0, 12.0]
+    """
+    _check(expr, method, disconnected)
+    flat = list(flatten_nested(wrt))
+    if not flat:
+        raise TypeError("wrt is empty: there is nothing to differentiate by")
+    targets = [resolve(collection) for _, collection in flat]
+    directions = _match_nest(flat, tangents)
+    seeds = [(as_operand(t, d),) for t, d in zip(targets, directions, strict=True)]
+    try:
+        forward = Forward(expr, targets, seeds, method)
+    except DisconnectedError:
+        if disconnected == "raise":
+            raise
+        kept = [(t, s) for t, s in zip(targets, seeds, strict=True) if _connected(expr, t, s, method)]
+        forward = Forward(expr, [t for t, _ in kept], [s for _, s in kept], method)
+    graph, names = forward.tangents()
+    return as_collection(expr, graph, names["value"]), as_collection(expr, graph, names["tangent"])
+
+
+def _connected(expr: Any, target: Any, seeds: tuple, method: str) -> bool:
+    try:
+        Forward(expr, [target], [seeds], method)
+    except DisconnectedError:
+        return False
+    return True
+
+
+def _check(expr: Any, method: str, disconnected: str) -> None:
+    if not isinstance(expr, (dak.Array, dak.Scalar, Parameter)):
+        raise TypeError(f"expr must be a dask-awkward collection, not {type(expr).__name__}")
+    if not isinstance(expr.dask, HighLevelGraph):
+        raise TypeError("expr has no HighLevelGraph")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if disconnected not in ("raise", "zero"):
+        raise ValueError(f'disconnected must be "raise" or "zero", not {disconnected!r}')
+
+
+def _match_nest(flat: list, tangents: Any) -> list:
+    """The tangent of each target, from a nest like that of ``wrt``."""
+    if tangents is None:
+        return [1.0] * len(flat)
+    if isinstance(tangents, (int, float)):
+        return [tangents] * len(flat)
+    if len(flat) == 1 and flat[0][0] == ():
+        return [tangents]
+    given = dict(flatten_nested(tangents))
+    if set(given) != {where for where, _ in flat}:
+        raise StructureError(
+            f"the tangents must nest as wrt does: wrt has {[w for w, _ in flat]}, tangents {list(given)}"
+        )
+    return [given[where] for where, _ in flat]

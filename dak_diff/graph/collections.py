@@ -1,0 +1,47 @@
+"""Derivative collections: dask-awkward's own, that draw their layers by role."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask_awkward as dak
+from dask.highlevelgraph import HighLevelGraph
+
+from dak_diff.graph.draw import draw
+
+__all__ = ["DerivativeArray", "DerivativeScalar", "as_collection"]
+
+
+class _Drawn:
+    """``visualize`` that tells the layers of a derivative graph apart."""
+
+    def visualize(self, filename: str | None = "derivative", format: str | None = None, **kwargs: Any) -> Any:
+        """Draw the layers of the graph: sources, primal, tangent (needs graphviz).
+
+        Parameters
+        ----------
+        filename : str or None
+            Where to write the picture, without its ending; None: only return it.
+        format : str, optional
+            "png" (default), "svg", "pdf", ...
+        optimize_graph : bool
+            Draw the tasks that Dask will run instead, as Dask does.
+        """
+        if kwargs.pop("optimize_graph", False):
+            return super().visualize(filename=filename, format=format, optimize_graph=True, **kwargs)  # type: ignore[misc]
+        return draw(self.dask, filename, format, **kwargs)  # type: ignore[attr-defined]
+
+
+class DerivativeArray(_Drawn, dak.Array):
+    """A dask-awkward Array that holds a derivative."""
+
+
+class DerivativeScalar(_Drawn, dak.Scalar):
+    """A dask-awkward Scalar that holds a derivative."""
+
+
+def as_collection(like: Any, graph: HighLevelGraph, name: str) -> Any:
+    """The collection of layer ``name``, of the type and partitions of another."""
+    if isinstance(like, dak.Array):
+        return DerivativeArray(graph, name, like._meta, like.divisions)
+    return DerivativeScalar(graph, name, None, like.dtype)

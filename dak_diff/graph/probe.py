@@ -1,0 +1,139 @@
+"""What a graph will do, asked without data.
+
+Every layer on the way is run once on arrays of length zero, with the real engine. That
+tells which layers have floating-point results at all, which rules they will use, and
+whether one is missing, before anything is computed. Where a function cannot run on empty
+arrays nothing is concluded.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import awkward as ak
+import dask_awkward as dak
+import numpy as np
+from dask._task_spec import Alias, DataNode, GraphNode, TaskRef, convert_legacy_task
+from dask.blockwise import Blockwise
+from dask_awkward.layers import AwkwardInputLayer, AwkwardTreeReductionLayer
+
+from dak_diff.engine.values import Pair, is_float, leaf_values
+from dak_diff.errors import NoRuleError
+from dak_diff.graph.tasks import CallNode, CallTask, Compose
+from dak_diff.parameter import Parameter
+
+__all__ = ["Probe", "empty_like", "evaluate", "has_float", "may_be_float"]
+
+
+def empty_like(collection: Any) -> Any:
+    """A value of length zero (of a scalar: the number one) of the type of a collection."""
+    if isinstance(collection, Parameter):
+        return collection.value
+    if isinstance(collection, dak.Scalar):
+        return np.dtype(collection.dtype).type(1)
+    return _length_zero(collection._meta)
+
+
+def _length_zero(meta: ak.Array) -> Any:
+    return ak.typetracer.length_zero_if_typetracer(meta)
+
+
+def has_float(collection: Any) -> bool:
+    """Whether a collection has floating-point leaves, by its meta."""
+    return may_be_float(empty_like(collection))
+
+
+def may_be_float(value: Any) -> bool:
+    """False only if the value has leaves and none is floating point."""
+    if isinstance(value, Pair):
+        return may_be_float(value.primal)
+    if isinstance(value, (ak.Array, ak.Record)) and "unknown" in str(ak.type(value)):
+        return True
+    if isinstance(value, (bool, int, np.integer, np.bool_)):
+        return False
+    leaves = leaf_values(value)
+    return not leaves or any(is_float(leaf) for leaf in leaves)
+
+
+class Probe:
+    """Runs the layers of one graph on empty arrays, in topological order."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._primitives: dict[str, tuple[str, ...]] = {}
+
+    def run(self, name: str, layer: Any, wrap: Callable[[Callable], Callable]) -> Any:
+        """The value of a layer, wrapped; None if it cannot be known.
+
+        Raises
+        ------
+        NoRuleError
+            If the layer needs a rule that does not exist.
+        """
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                value = evaluate(layer, wrap, self._values)
+        except NoRuleError:
+            raise
+        except Exception:
+            # A function that cannot run on empty arrays: nothing is concluded from it.
+            return None
+        self._values[name] = value
+        return value
+
+    def seed(self, name: str, seed: Callable, directions: int) -> None:
+        if name in self._values:
+            self._values[name] = seed(self._values[name], *[1.0] * directions)
+
+    def plain(self, name: str) -> None:
+        """Forget the derivative of a value that has none."""
+        value = self._values[name]
+        self._values[name] = value.primal if isinstance(value, Pair) else value
+
+    def primitives(self, name: str) -> tuple[str, ...]:
+        return self._primitives.get(name, ())
+
+
+def evaluate(layer: Any, wrap: Callable[[Callable], Callable], values: Mapping[str, Any]) -> Any:
+    """One partition of a layer, from the values of the layers it reads."""
+    if isinstance(layer, AwkwardInputLayer):
+        if not layer.is_mockable:
+            raise NotImplementedError("a source without meta")
+        return _length_zero(layer.io_func.mock())
+    if isinstance(layer, Blockwise):
+        operands = [_operand(name, index, layer, values) for name, index in layer.indices]
+        return wrap(CallTask(layer.task))(*operands)
+    if isinstance(layer, AwkwardTreeReductionLayer):
+        final = Compose(layer.finalize_func or layer.tree_node_func, layer.concat_func)
+        return wrap(final)([values[layer.name_input]])
+    mapping = dict(layer)
+    key = min((k for k in mapping if isinstance(k, tuple)), key=lambda k: (len(k), k[1:]))
+    node = mapping[key]
+    node = node if isinstance(node, GraphNode) else convert_legacy_task(key, node, _Keys(values))
+    order = tuple(sorted(node.dependencies, key=str))
+    args = [values[dep[0] if isinstance(dep, tuple) else dep] for dep in order]
+    return args[0] if isinstance(node, Alias) else wrap(CallNode(node, order))(*args)
+
+
+class _Keys:
+    """Every key of the layers that have a value, whatever the partition."""
+
+    def __init__(self, values: Mapping[str, Any]):
+        self.values = values
+
+    def __contains__(self, key: Any) -> bool:
+        if isinstance(key, tuple):
+            return len(key) == 2 and isinstance(key[0], str) and key[0] in self.values and isinstance(key[1], int)
+        return isinstance(key, str) and key in self.values
+
+
+def _operand(name: Any, index: Any, layer: Blockwise, values: Mapping[str, Any]) -> Any:
+    if isinstance(name, (TaskRef, Alias)):
+        key = name.key
+        return values[key[0] if isinstance(key, tuple) else key]
+    if index is None:
+        return name.value if isinstance(name, DataNode) else name
+    return values[name]

@@ -1,0 +1,120 @@
+"""Tangents as operands of a graph: numbers, arrays split at the partitions, collections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import dask_awkward as dak
+import numpy as np
+from dask._task_spec import DataNode, TaskRef
+from dask.base import is_dask_collection
+from dask.highlevelgraph import HighLevelGraph
+
+from dak_diff.errors import StructureError
+from dak_diff.graph.wrt import Target
+from dak_diff.parameter import Parameter, content_token
+
+__all__ = ["Operand", "as_operand"]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One tangent as a layer sees it: a literal, or the layer ``name`` of ``graph``."""
+
+    token: str
+    literal: Any = None
+    name: str | None = None
+    graph: HighLevelGraph | None = None
+    partitioned: bool = True
+
+    def as_operand(self) -> tuple[Any, Any]:
+        """For a partition-wise layer."""
+        if self.name is None:
+            return DataNode(None, self.literal), None
+        return (self.name, ("i",)) if self.partitioned else (TaskRef((self.name, 0)), None)
+
+    def as_task_argument(self) -> Any:
+        """For a layer of one task."""
+        return self.literal if self.name is None else TaskRef((self.name, 0))
+
+
+def as_operand(target: Target, tangent: Any) -> Operand:
+    """Check a tangent against its target while the graph is built.
+
+    Raises
+    ------
+    StructureError
+        If its type, its partitions or its shape differ.
+    """
+    if isinstance(tangent, (int, float, np.integer, np.floating)):
+        return Operand(content_token(float(tangent)), literal=float(tangent))
+    if target.on_all_partitions:
+        return _single(target, tangent)
+    if isinstance(tangent, (ak.Array, np.ndarray, list)):
+        tangent = _split(target, ak.Array(tangent))
+    if isinstance(tangent, Parameter) and tangent.ndim == 0:
+        return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask, partitioned=False)
+    if not isinstance(tangent, dak.Array):
+        raise StructureError(
+            f"the tangent of {target.label} must be a number, an ak.Array or a dask-awkward Array, "
+            f"not {type(tangent).__name__}"
+        )
+    _check_types(target, tangent)
+    if tangent.npartitions != target.collection.npartitions:
+        raise StructureError(
+            f"the tangent of {target.label} has {tangent.npartitions} partitions, "
+            f"wrt has {target.collection.npartitions}; they must be partitioned alike"
+        )
+    return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask)
+
+
+def _single(target: Target, tangent: Any) -> Operand:
+    if is_dask_collection(tangent):
+        return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask, partitioned=False)
+    value = getattr(target.collection, "value", 0.0)
+    if isinstance(value, ak.Array) is not isinstance(tangent, ak.Array) or (
+        not isinstance(value, ak.Array) and np.shape(value) != np.shape(tangent)
+    ):
+        raise StructureError(
+            f"the tangent of {target.label} must be as its value, {value!r}, not {tangent!r}"
+        )
+    tangent = tangent if isinstance(tangent, ak.Array) else np.asarray(tangent, dtype=float)
+    return Operand(content_token(tangent), literal=tangent)
+
+
+def _check_types(target: Target, tangent: Any) -> None:
+    mine, theirs = (c._meta.layout.form.type for c in (target.collection, tangent))
+    if not mine.is_equal_to(theirs, all_parameters=False):
+        raise StructureError(
+            f"the tangent of {target.label} has type {theirs}, wrt has {mine}; they must be the same. "
+            "dak.values_astype changes the numbers, dak.zip the structure."
+        )
+
+
+def _identity(array: ak.Array) -> ak.Array:
+    return array
+
+
+def _split(target: Target, tangent: ak.Array) -> dak.Array:
+    """An array as a collection with the partitions of wrt: each task holds its own piece."""
+    wrt = target.collection
+    meta = ak.typetracer.typetracer_from_form(tangent.layout.form)
+    if wrt.npartitions == 1:
+        pieces = [tangent]
+    elif wrt.known_divisions:
+        if len(tangent) != wrt.divisions[-1]:
+            raise StructureError(
+                f"the tangent of {target.label} has length {len(tangent)}, wrt has {wrt.divisions[-1]}"
+            )
+        bounds = zip(wrt.divisions[:-1], wrt.divisions[1:], strict=True)
+        pieces = [tangent[start:stop] for start, stop in bounds]
+    else:
+        raise StructureError(
+            f"cannot split the tangent of {target.label} at partitions of unknown length. "
+            "Call .eager_compute_divisions() on wrt first, or give a collection or a number."
+        )
+    return dak.from_map(
+        _identity, pieces, meta=meta, label="tangent", token=content_token(tangent) + f"-{wrt.npartitions}"
+    )

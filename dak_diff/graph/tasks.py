@@ -1,0 +1,210 @@
+"""What runs inside a task of a derivative graph.
+
+The same functions also run on typetracers, when dask-awkward finds out which columns are
+read. There is no derivative then: they run the plain function, so a tangent reads the
+columns that its value reads. Everything here pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import awkward as ak
+import dask_awkward as dak
+from dask.blockwise import blockwise_token
+from dask.sizeof import sizeof
+
+from dak_diff.engine.transform import pushforward
+from dak_diff.engine.values import Pair, derivative_like, match_leaves, packed
+from dak_diff.rules.primitive import raw
+
+__all__ = ["CallTask", "Compose", "OnPrimals", "Pushforward", "Seed", "TakePrimal", "TakeTangent"]
+
+
+@sizeof.register(Pair)
+def _sizeof_pair(pair: Pair) -> int:
+    tangents = (t for ts in pair.tangents.values() for t in ts if t is not None)
+    return int(sizeof(pair.primal) + sum(sizeof(raw(t)) for t in tangents))
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for v in value:
+            yield from _walk(v)
+    else:
+        yield value
+
+
+def _any_typetracer(args: tuple) -> bool:
+    return any(dak.lib.core.is_typetracer(v) for v in _walk(args))
+
+
+def _primals(value: Any) -> Any:
+    if isinstance(value, Pair):
+        return value.primal
+    if isinstance(value, (list, tuple)):
+        return type(value)(_primals(v) for v in value)
+    return value
+
+
+def _on_typetracers(fn: Callable, args: tuple) -> Any:
+    """``fn`` on typetracers; a number beside arrays becomes an array of one element.
+
+    That is how dask-awkward computes metas. A typetracer without dimensions as the first
+    argument of a ufunc fails in Awkward.
+    """
+    args = _primals(args)
+    if any(isinstance(v, ak.Array) for v in _walk(args)):
+        args = tuple(_promoted(v) for v in args)
+    return fn(*args)
+
+
+def _promoted(value: Any) -> Any:
+    if dak.lib.core.is_typetracer(value) and getattr(value, "ndim", None) == 0 and hasattr(value, "dtype"):
+        return ak.Array(ak.to_layout(value, primitive_policy="promote"))
+    return value
+
+
+def _note(error: BaseException, text: str) -> None:
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+
+
+class _Labelled:
+    """A function with the label of the layer it came from, for messages and dashboards."""
+
+    def __init__(self, fn: Callable, label: str):
+        self.fn, self.label = fn, label
+
+    @property
+    def __name__(self) -> str:
+        return f"{type(self).__name__.lower()}-{self.label}"
+
+
+class Pushforward(_Labelled):
+    """The function of an active layer, on pairs."""
+
+    def __init__(self, fn: Callable, label: str, method: str):
+        super().__init__(fn, label)
+        self.method = method
+
+    def __call__(self, *args: Any) -> Any:
+        if _any_typetracer(args):
+            return _on_typetracers(self.fn, args)
+        try:
+            return pushforward(self.fn, args, self.method)
+        except Exception as error:
+            _note(error, f"This happened in dak_diff, in the tangent of layer {self.label!r}.")
+            raise
+
+
+class OnPrimals(_Labelled):
+    """The function of a layer that hangs on active ones but has no derivative itself."""
+
+    def __call__(self, *args: Any) -> Any:
+        if _any_typetracer(args):
+            return _on_typetracers(self.fn, args)
+        return self.fn(*_primals(args))
+
+
+class CallTask:
+    """A task of Dask's as a function of the values of its ``n`` blockwise operands."""
+
+    def __init__(self, task: Any):
+        self.task = task
+
+    def __call__(self, *args: Any) -> Any:
+        return self.task({blockwise_token(i): arg for i, arg in enumerate(args)})
+
+
+class CallNode:
+    """A materialised task as a function of the values of its dependencies."""
+
+    def __init__(self, node: Any, dependencies: tuple):
+        self.node, self.dependencies = node, dependencies
+
+    def __call__(self, *args: Any) -> Any:
+        return self.node(dict(zip(self.dependencies, args, strict=True)))
+
+
+class Compose:
+    """``outer(inner(x))``: one node of a tree reduction as one function."""
+
+    def __init__(self, outer: Callable, inner: Callable):
+        self.outer, self.inner = outer, inner
+
+    def __call__(self, *args: Any) -> Any:
+        return self.outer(self.inner(*args))
+
+
+class Seed:
+    """Puts tangents on columns of a value; adds to what is already there.
+
+    Parameters
+    ----------
+    columns : tuple of (path, path)
+        Where the columns are in the value, and where in the tangents.
+    label : str
+        What the columns are called in messages.
+    """
+
+    def __init__(self, columns: tuple, label: str):
+        self.columns, self.label = columns, label
+
+    def __call__(self, value: Any, *tangents: Any) -> Any:
+        if _any_typetracer((value, *tangents)):
+            for tangent in tangents:
+                if dak.lib.core.is_typetracer(tangent):
+                    ak.typetracer.touch_data(tangent)
+            return _primals(value)
+        try:
+            pair = value if isinstance(value, Pair) else Pair(value, {}, len(tangents))
+            for absolute, relative in self.columns:
+                pair = _seed_column(pair, absolute, [_select(t, relative) for t in tangents])
+            return pair
+        except Exception as error:
+            _note(error, f"This happened in dak_diff, where the tangent of {self.label} is put in.")
+            raise
+
+
+def _select(value: Any, path: tuple[str, ...]) -> Any:
+    return value[path] if path and isinstance(value, (ak.Array, ak.Record)) else value
+
+
+def _seed_column(pair: Pair, path: tuple[str, ...], tangents: list) -> Pair:
+    column = pushforward(lambda value: packed(_select(value, path)), (pair,))
+    matched = [match_leaves(column.primal, tangent) for tangent in tangents]
+    merged = dict(column.tangents)
+    for i in matched[0]:
+        seeds = tuple(directions[i] for directions in matched)
+        merged[i] = tuple(map(_add, column.tangents.get(i, (None,) * len(seeds)), seeds))
+    column = Pair(column.primal, merged, pair.width)
+    if not path:
+        return column
+    return pushforward(lambda base, what: ak.with_field(base, what, path), (pair, column))
+
+
+def _add(old: Any, new: Any) -> Any:
+    return new if old is None else old + new
+
+
+class TakeTangent:
+    """The tangent of one direction, with the full structure of the value."""
+
+    def __init__(self, direction: int = 0):
+        self.direction = direction
+
+    def __call__(self, value: Any) -> Any:
+        if _any_typetracer((value,)):
+            return value
+        pair = value if isinstance(value, Pair) else Pair(value, {})
+        chosen = {i: tangents[self.direction] for i, tangents in pair.tangents.items()}
+        return derivative_like(pair.primal, {i: t for i, t in chosen.items() if t is not None})
+
+
+class TakePrimal:
+    """The value itself, out of its pair."""
+
+    def __call__(self, value: Any) -> Any:
+        return _primals(value)

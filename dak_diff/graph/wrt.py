@@ -1,0 +1,121 @@
+"""What is differentiated by: collections, and columns of collections.
+
+A chain of field selections (``events.Jet.pt``) denotes a *column* of the collection it
+starts from: that collection is perturbed in this column, so every path through the
+column counts, whatever the names of the selecting layers.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dask_awkward as dak
+from dask.blockwise import Blockwise
+
+from dak_diff.graph.probe import has_float
+from dak_diff.parameter import Parameter
+
+__all__ = ["Target", "field_selection", "flatten_nested", "resolve"]
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One collection to differentiate by.
+
+    Parameters
+    ----------
+    collection : Array, Scalar or Parameter
+        As the user gave it.
+    base : str
+        Name of the layer that is perturbed.
+    columns : tuple of (path, path)
+        The perturbed columns: where they are in the base, and where in the collection.
+    """
+
+    collection: Any
+    base: str
+    columns: tuple[tuple[Path, Path], ...]
+
+    @property
+    def on_all_partitions(self) -> bool:
+        """Whether it exists once, not once a partition: a parameter or a reduced scalar."""
+        return not isinstance(self.collection, dak.Array)
+
+    @property
+    def label(self) -> str:
+        """Name for messages: ``'from-awkward-1a2b' column Jet.pt``."""
+        paths = [".".join(absolute) for absolute, _ in self.columns if absolute]
+        return f"{self.base!r}" + (f" column {', '.join(paths)}" if paths else "")
+
+
+def flatten_nested(obj: Any, where: Path = ()) -> Iterator[tuple[tuple, Any]]:
+    """Leaves of a nest of lists, tuples and dicts, with the keys that lead to them."""
+    if isinstance(obj, Mapping):
+        for key, value in obj.items():
+            yield from flatten_nested(value, (*where, key))
+    elif isinstance(obj, (list, tuple)):
+        for i, value in enumerate(obj):
+            yield from flatten_nested(value, (*where, i))
+    else:
+        yield where, obj
+
+
+def field_selection(layer: Any) -> tuple[str, list[Path]] | None:
+    """The operand and the paths of a layer that only selects fields, else None."""
+    if not isinstance(layer, Blockwise) or layer.task.func is not operator.getitem:
+        return None
+    if len(layer.indices) != 2 or layer.task.kwargs:
+        return None
+    (operand, index), (where, literal) = layer.indices
+    if index is None or literal is not None or not isinstance(operand, str):
+        return None
+    if isinstance(where, str):
+        return operand, [(where,)]
+    if isinstance(where, tuple) and where and all(isinstance(w, str) for w in where):
+        return operand, [where]
+    if isinstance(where, list) and where and all(isinstance(w, str) for w in where):
+        return operand, [(w,) for w in where]
+    return None
+
+
+def resolve(collection: Any) -> Target:
+    """The base and columns that a collection denotes.
+
+    Raises
+    ------
+    TypeError
+        If it is no collection, or has no floating-point numbers.
+    """
+    if not isinstance(collection, (dak.Array, dak.Scalar, Parameter)):
+        raise TypeError(
+            "wrt must be a dask-awkward collection, a column of one, a dak_diff.parameter, or a list, "
+            f"tuple or dict of these, not {type(collection).__name__}"
+        )
+    _require_float(collection)
+    name = collection.name
+    columns: tuple[tuple[Path, Path], ...] = (((), ()),)
+    layers = collection.dask.layers
+    while True:
+        selected = field_selection(layers.get(name))
+        if selected is None:
+            return Target(collection, name, columns)
+        name, paths = selected
+        if len(paths) == 1:
+            columns = tuple(((*paths[0], *absolute), relative) for absolute, relative in columns)
+        elif columns == (((), ()),):
+            columns = tuple((path, path) for path in paths)
+        else:
+            columns = tuple(c for c in columns if c[0][:1] in paths)
+
+
+def _require_float(collection: Any) -> None:
+    if not has_float(collection):
+        raise TypeError(
+            f"cannot differentiate by {collection!r}: it has no floating-point numbers. "
+            "Convert integers with dak.values_astype(x, 'float64') and build the expression on the result."
+        )

@@ -1,0 +1,273 @@
+"""A value that is the same for all partitions, and can be differentiated by.
+
+A :class:`Parameter` is a ``Delayed``, because that is the one collection which
+dask-awkward feeds to partition-wise layers as what it is: an operand without an index.
+Its value is known while the graph is built, so metas are exact.
+"""
+
+from __future__ import annotations
+
+import numbers
+import operator
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import awkward as ak
+import dask_awkward as dak
+import numpy as np
+from dask._task_spec import DataNode, Task, TaskRef
+from dask.base import is_dask_collection, tokenize
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask_awkward.lib import core as _core
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from dak_diff.engine.awkward_internals import diff_backend, register_constant
+from dak_diff.engine.values import leaf_values
+
+__all__ = ["Parameter", "content_token", "parameter"]
+
+
+class Parameter(NDArrayOperatorsMixin, Delayed):
+    """A lazy value without partitions: made by :func:`parameter`, and by arithmetic on parameters.
+
+    Attributes
+    ----------
+    name : str
+        Of its layer; its key is ``(name, 0)``.
+    value : float, numpy.ndarray or ak.Array
+        What it is now.
+    """
+
+    __slots__ = ("_value",)
+    __array_priority__ = 3000
+    __iter__ = None  # Awkward takes iterables apart
+
+    def __init__(self, name: str, dsk: HighLevelGraph, value: Any):
+        super().__init__((name, 0), dsk, layer=name)
+        self._value = value
+
+    name = property(lambda self: self._key[0])
+    value = property(lambda self: self._value)
+    _meta = property(lambda self: self._value)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.asarray(self._value).dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._value.ndim if isinstance(self._value, ak.Array) else np.ndim(self._value)
+
+    def __reduce__(self) -> tuple:
+        return (Parameter, (self.name, self._dask, self._value))
+
+    def _rebuild(self, dsk: Any, *, rename: Any = None) -> Parameter:
+        name = rename.get(self.name, self.name) if rename else self.name
+        if name not in getattr(dsk, "layers", ()):
+            dsk = HighLevelGraph({name: MaterializedLayer(dict(dsk))}, {name: set()})
+        return Parameter(name, dsk, self._value)
+
+    def __repr__(self) -> str:
+        return f"dak_diff.parameter<{self.name}, value={self._value!r}>"
+
+    def __getattr__(self, attr: str) -> NoReturn:
+        raise AttributeError(f"a parameter has no attribute {attr!r}; its current value is p.value")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("a parameter is not callable")
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("the truth of a lazy parameter is not known; use p.value, or dak.where")
+
+    __hash__ = Delayed.__hash__
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __getitem__(self, where: Any) -> Parameter:
+        return derive(operator.getitem, self, where)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__":
+            return NotImplemented
+        arrays = [x for x in inputs if isinstance(x, dak.Array)]
+        if arrays:
+            return arrays[0].__array_ufunc__(ufunc, method, *inputs, **kwargs)
+        if any(isinstance(x, (ak.Array, ak.Record)) for x in inputs):
+            return ufunc(*(x.value if isinstance(x, Parameter) else x for x in inputs), **kwargs)
+        return derive(ufunc, *inputs)
+
+
+def derive(fn: Callable, *args: Any) -> Any:
+    """``fn`` of parameters and constants as a parameter; with a reduced scalar, as a scalar."""
+    name = f"{_core.hyphenize(_core.funcname(fn))}-{tokenize(fn, *map(content_token, args))}"
+    collections = [x for x in args if is_dask_collection(x)]
+    refs = (TaskRef(_key_of(x)) if is_dask_collection(x) else x for x in args)
+    layer = MaterializedLayer({(name, 0): Task((name, 0), _Promoting(fn), *refs)})
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=collections)
+    meta = _Promoting(fn)(*(x._meta if is_dask_collection(x) else x for x in args))
+    if all(isinstance(x, Parameter) for x in collections):
+        return Parameter(name, graph, meta)
+    return _core.new_scalar_object(graph, name, meta=meta)
+
+
+def _key_of(collection: Any) -> Any:
+    return collection.key
+
+
+class _Promoting:
+    """``fn`` for which a reduction that may be None is a number, as dask-awkward does it."""
+
+    def __init__(self, fn: Callable):
+        self.fn = fn
+
+    def __call__(self, *args: Any) -> Any:
+        return _core._promote_maybenones(self.fn)(*args)
+
+
+def _operator(operate: Callable, reflected: bool) -> Callable:
+    mixin = getattr(NDArrayOperatorsMixin, f"__{'r' if reflected else ''}{operate.__name__}__")
+
+    def method(self: Parameter, *others: Any) -> Any:
+        args = (*others, self) if reflected else (self, *others)
+        if all(isinstance(x, (Parameter, dak.Scalar, int, float, complex)) for x in args):
+            # Python's own operator keeps a Python number weakly typed.
+            return derive(operate, *args)
+        return mixin(self, *others)
+
+    return method
+
+
+for _operate in (operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.mod):
+    setattr(Parameter, f"__{_operate.__name__}__", _operator(_operate, reflected=False))
+    setattr(Parameter, f"__r{_operate.__name__}__", _operator(_operate, reflected=True))
+for _operate in (operator.neg, operator.pos, operator.abs):
+    setattr(Parameter, f"__{_operate.__name__}__", _operator(_operate, reflected=False))
+
+
+def content_token(value: Any) -> str:
+    """A token of the *content* of a value.
+
+    ``ak.Array.__dask_tokenize__`` is the identity of the object, which is reused for other
+    data: a name made from it would bring back stale numbers.
+    """
+    if is_dask_collection(value):
+        return tokenize(value)
+    if isinstance(value, (list, tuple)):
+        return tokenize([content_token(v) for v in value])
+    if isinstance(value, dict):
+        return tokenize({k: content_token(v) for k, v in value.items()})
+    if isinstance(value, (ak.Array, ak.Record)):
+        packed = ak.to_packed(value if isinstance(value, ak.Array) else ak.Array([value]))
+        form, length, buffers = ak.to_buffers(packed)
+        return tokenize(form.to_json(), length, {k: np.asarray(v) for k, v in buffers.items()})
+    return tokenize(value)
+
+
+def parameter(value: Any, name: str | None = None) -> Parameter:
+    """A scalar, vector or array that is the same for all partitions.
+
+    Parameters
+    ----------
+    value : float, array-like or ak.Array
+        A number is weakly typed, as a Python float is: it does not turn float32 into float64.
+        An array keeps its dtype.
+    name : str, optional
+        What it is called in graphs. Its full name ends in a token of its content, so two
+        parameters of one name and different values are different.
+
+    Returns
+    -------
+    Parameter
+        Usable on either side of arithmetic with collections, in ufuncs, ``dak.where``,
+        ``dak.with_field``, ``dak.zip``, ``dak.map_partitions``, as ``p[0]``, and as ``wrt``.
+
+    Raises
+    ------
+    TypeError
+        If the value has no floating-point numbers and is no integer number.
+
+    Notes
+    -----
+    Laziness: one layer of one task; nothing runs.
+    It enters partition-wise layers as an operand without an index: the same value for every
+    partition, one task whatever their number.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+    >>> alpha = dak_diff.parameter(0.5, name="alpha")
+    >>> (x * (1 + alpha)).compute().to_list()
+    [[1.5, 3.0], [4.5]]
+    """
+    _know_parameters()
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(value, (list, tuple)):
+        value = np.asarray(value, dtype=float)
+    if not isinstance(value, (float, np.floating, np.ndarray, ak.Array)) or not any(
+        leaf.dtype.kind in "fc" for leaf in map(np.asarray, leaf_values(value))
+    ):
+        raise TypeError(
+            f"a parameter is a number or an array of floating-point numbers, not {value!r}; "
+            "convert integers with np.asarray(value, dtype=float)"
+        )
+    label = name or "parameter"
+    full = f"{label}-{tokenize(label, content_token(value))}"
+    layer = MaterializedLayer({(full, 0): DataNode((full, 0), value)})
+    return Parameter(full, HighLevelGraph({full: layer}, {full: set()}), value)
+
+
+_lock = threading.Lock()
+
+
+def _know_parameters() -> None:
+    """Teach dask-awkward, once, that a parameter has a value for metas and goes with any partitions."""
+    with _lock:
+        if getattr(_core.meta_or_identity, "knows_dak_diff", False):
+            return
+        diff_backend()
+        register_constant(Parameter, lambda p: p.value)
+        numbers.Number.register(Parameter)  # dak.with_field takes arrays and numbers
+        upstream, upstream_check = _core.meta_or_identity, _core.PartitionCompatibility._check
+
+        def meta_or_identity(obj: Any) -> Any:
+            return obj.value if isinstance(obj, Parameter) else upstream(obj)
+
+        def check(*args: Any) -> Any:
+            return upstream_check(*(arg for arg in args if not isinstance(arg, Parameter)))
+
+        _core.PartitionCompatibility._check = staticmethod(check)
+        meta_or_identity.knows_dak_diff = True  # type: ignore[attr-defined]
+        _core.meta_or_identity = meta_or_identity
+
+
+def _scalar_array_ufunc(self: dak.Scalar, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    """``np.log(dak.sum(x))``, which dask-awkward lacks."""
+    arrays = [x for x in inputs if isinstance(x, dak.Array)]
+    if method != "__call__" or (kwargs and not arrays):
+        return NotImplemented
+    return arrays[0].__array_ufunc__(ufunc, method, *inputs, **kwargs) if arrays else derive(ufunc, *inputs)
+
+
+def _scalar_operator(upstream: Callable) -> Callable:
+    """``dak.sum(x) * x`` is for the array to answer: dask-awkward's Scalar raises."""
+
+    def method(self: dak.Scalar, other: Any) -> Any:
+        return NotImplemented if isinstance(other, (dak.Array, Parameter)) else upstream(self, other)
+
+    return method
+
+
+def _mend_scalars() -> None:
+    if not hasattr(dak.Scalar, "__array_ufunc__"):
+        dak.Scalar.__array_ufunc__ = _scalar_array_ufunc
+        for name in ("add", "sub", "mul", "truediv", "pow", "mod"):
+            for dunder in (f"__{name}__", f"__r{name}__"):
+                setattr(dak.Scalar, dunder, _scalar_operator(getattr(dak.Scalar, dunder)))
+
+
+_mend_scalars()
