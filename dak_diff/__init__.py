@@ -2,6 +2,7 @@
 
 from dak_diff import eager
 from dak_diff.api import jvp, value_and_jvp
+from dak_diff.explain import explain
 from dak_diff.parameter import parameter
 
-__all__ = ["eager", "jvp", "parameter", "value_and_jvp"]
+__all__ = ["eager", "explain", "jvp", "parameter", "value_and_jvp"]

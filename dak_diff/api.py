@@ -8,14 +8,14 @@ import dask_awkward as dak
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.transform import METHODS
-from dak_diff.errors import DisconnectedError, StructureError
+from dak_diff.errors import StructureError
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.forward import Forward
 from dak_diff.graph.seeds import as_operand
 from dak_diff.graph.wrt import flatten_nested, resolve
 from dak_diff.parameter import Parameter
 
-__all__ = ["jvp", "value_and_jvp"]
+__all__ = ["jvp", "plan", "value_and_jvp"]
 
 
 def jvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", disconnected: str = "raise") -> Any:
@@ -105,6 +105,20 @@ def value_and_jvp(
     >>> [float(v) for v in dask.compute(value, slope)]
     [14.0, 12.0]
     """
+    forward = plan(expr, wrt, method, tangents, disconnected)
+    graph, names = forward.tangents()
+    return as_collection(expr, graph, names["value"]), as_collection(expr, graph, names["tangent"])
+
+
+def plan(
+    expr: Any,
+    wrt: Any,
+    method: str = "auto",
+    tangents: Any = None,
+    disconnected: str = "raise",
+    explaining: bool = False,
+) -> Forward:
+    """Check the arguments of a forward derivative, and walk the graph."""
     _check(expr, method, disconnected)
     flat = list(flatten_nested(wrt))
     if not flat:
@@ -112,23 +126,7 @@ def value_and_jvp(
     targets = [resolve(collection) for _, collection in flat]
     directions = _match_nest(flat, tangents)
     seeds = [(as_operand(t, d),) for t, d in zip(targets, directions, strict=True)]
-    try:
-        forward = Forward(expr, targets, seeds, method)
-    except DisconnectedError:
-        if disconnected == "raise":
-            raise
-        kept = [(t, s) for t, s in zip(targets, seeds, strict=True) if _connected(expr, t, s, method)]
-        forward = Forward(expr, [t for t, _ in kept], [s for _, s in kept], method)
-    graph, names = forward.tangents()
-    return as_collection(expr, graph, names["value"]), as_collection(expr, graph, names["tangent"])
-
-
-def _connected(expr: Any, target: Any, seeds: tuple, method: str) -> bool:
-    try:
-        Forward(expr, [target], [seeds], method)
-    except DisconnectedError:
-        return False
-    return True
+    return Forward(expr, targets, seeds, method, disconnected == "zero", explaining)
 
 
 def _check(expr: Any, method: str, disconnected: str) -> None:

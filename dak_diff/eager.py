@@ -13,10 +13,11 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from dak_diff.engine.transform import METHODS, pullback, pushforward
+from dak_diff.engine.level import DIFFARRAY_LEVEL
+from dak_diff.engine.transform import METHODS, lift, lower, pullback, pushforward
 from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, packed
 
-__all__ = ["grad", "jvp", "value_and_grad", "vjp"]
+__all__ = ["diffarray", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
 
 
 def _check_method(method: str) -> None:
@@ -128,6 +129,67 @@ def value_and_grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> C
         return value, pull(1.0)[0]
 
     return value_and_gradient
+
+
+def diffarray(primal: Any, tangent: Any = 1.0) -> Any:
+    """An array that carries its derivative along: Pivarski's one-slide library.
+
+    Parameters
+    ----------
+    primal : array-like or ak.Array
+        The values.
+    tangent : array-like, ak.Array or number, default 1
+        Their derivatives by some variable; a number stands for an array full of it.
+
+    Returns
+    -------
+    diffarray
+        Behaves as the array it holds under NumPy's functions, and inside ``ak.Array``;
+        ``.primal`` and ``.tangent`` give plain arrays. Of an Awkward array, an Awkward array whose
+        buffers are diffarrays: take them apart with :func:`primal` and :func:`tangent`.
+
+    Raises
+    ------
+    NoRuleError
+        Later, if an operation would lose the derivative: ``float(x)``, ``np.asarray(x)``.
+
+    Notes
+    -----
+    Structure: ``n * float64 -> n * float64``; dtypes float32 and float64 are kept.
+    Units: of the tangent per unit of the variable. Kinks: see docs/explain/kinks.md.
+    All diffarrays belong to one computation: tangents of different diffarrays add up.
+
+    References
+    ----------
+    .. [1] J. Pivarski, *Computational physics with autograd*, a library on one slide.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dak_diff import eager
+    >>> x = eager.diffarray(np.array([1.0, 2.0]))
+    >>> y = x**2
+    >>> y.primal.tolist(), y.tangent.tolist()
+    ([1.0, 4.0], [2.0, 4.0])
+    """
+    if not isinstance(primal, (ak.Array, ak.Record)):
+        primal = np.asarray(primal)
+        primal = primal if primal.dtype.kind in "fc" else primal.astype(float)
+    value = packed(primal)
+    _require_float(value)
+    seeds = {i: (leaf,) for i, leaf in match_leaves(value, tangent).items()}
+    return lift(Pair(value, seeds), DIFFARRAY_LEVEL, "auto")
+
+
+def primal(array: Any) -> Any:
+    """The plain values of a diffarray, or of an Awkward array made of them."""
+    return lower(array, DIFFARRAY_LEVEL, 1).primal
+
+
+def tangent(array: Any) -> Any:
+    """The derivative that a diffarray, or an Awkward array made of them, carries."""
+    pair = lower(array, DIFFARRAY_LEVEL, 1)
+    return derivative_like(pair.primal, {i: t for i, (t,) in pair.tangents.items()})
 
 
 def grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:

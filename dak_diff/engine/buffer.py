@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dak_diff.engine.array_module import ArrayModule
+from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.primitive import Traced, apply_ufunc, dtype_of, raw
 from dak_diff.rules.structure import astype, index, reshape, transpose
@@ -68,6 +69,21 @@ class Buffer(NDArrayOperatorsMixin):
     @property
     def active(self) -> bool:
         return isinstance(self.value, Traced)
+
+    @property
+    def primal(self) -> Any:
+        """The values, as a plain array."""
+        return raw(self.value)
+
+    @property
+    def tangent(self) -> Any:
+        """The derivative that a diffarray carries, as a plain array."""
+        value = self.value
+        while isinstance(value, Traced):
+            if value.level == DIFFARRAY_LEVEL:
+                return raw(value.tangents[0])
+            value = value.primal
+        return np.zeros_like(value)
 
     # ---------------------------------------------------------------- what NumPy arrays have
 

@@ -13,8 +13,9 @@ from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
 from dak_diff.engine.values import Pair, is_float, map_leaves
 from dak_diff.rules import ufuncs
+from dak_diff.rules.primitive import Primitive
 
-__all__ = ["METHODS", "Pullback", "pullback", "pushforward"]
+__all__ = ["METHODS", "Pullback", "lift", "lower", "pullback", "pushforward", "used_primitives"]
 
 METHODS = ("auto", "dual", "complex-step")
 
@@ -32,8 +33,8 @@ def pushforward(fn: Callable, args: tuple, method: str = "auto") -> Pair:
     """
     level = new_level()
     width = max((pair.width for pair in _pairs(args)), default=1)
-    out = fn(*(_lift(arg, level, method) for arg in args))
-    return _lower(out, level, width)
+    out = fn(*(lift(arg, level, method) for arg in args))
+    return lower(out, level, width)
 
 
 def _pairs(value: Any) -> list[Pair]:
@@ -46,11 +47,12 @@ def _pairs(value: Any) -> list[Pair]:
     return []
 
 
-def _lift(value: Any, level: int, method: str) -> Any:
+def lift(value: Any, level: int, method: str) -> Any:
+    """The value with every pair in it made an array that carries its tangents."""
     if isinstance(value, (tuple, list)):
-        return type(value)(_lift(v, level, method) for v in value)
+        return type(value)(lift(v, level, method) for v in value)
     if isinstance(value, dict):
-        return {k: _lift(v, level, method) for k, v in value.items()}
+        return {k: lift(v, level, method) for k, v in value.items()}
     if not isinstance(value, Pair):
         return value
     position = iter(range(10**9))
@@ -62,7 +64,8 @@ def _lift(value: Any, level: int, method: str) -> Any:
     return map_leaves(value.primal, on_leaf)
 
 
-def _lower(value: Any, level: int, width: int) -> Pair:
+def lower(value: Any, level: int, width: int) -> Pair:
+    """The pair of a value and of the tangents that it carries at one level."""
     tangents: dict[int, tuple] = {}
     position = iter(range(10**9))
 
@@ -74,6 +77,23 @@ def _lower(value: Any, level: int, width: int) -> Pair:
         return leaf
 
     return Pair(map_leaves(value, on_leaf), tangents, width)
+
+
+def used_primitives(fn: Callable, args: tuple) -> list[Primitive]:
+    """The primitives that ``fn`` applies to what carries a derivative, each once, in order."""
+    level, record = new_level(), []
+
+    def lift_pair(value: Any) -> Any:
+        if isinstance(value, Pair):
+            position = iter(range(10**9))
+            return map_leaves(
+                value.primal,
+                lambda leaf, _: Tape.leaf(level, leaf, record, "auto") if next(position) in value.tangents else leaf,
+            )
+        return type(value)(map(lift_pair, value)) if isinstance(value, (tuple, list)) else value
+
+    fn(*map(lift_pair, args))
+    return list(dict.fromkeys(node.primitive for node in record if node.primitive is not None))
 
 
 class Pullback:
@@ -99,7 +119,7 @@ def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, P
     inputs: dict[int, int] = {}
     position = iter(range(10**9))
 
-    def lift(leaf: Any, is_text: bool) -> Any:
+    def on_input(leaf: Any, is_text: bool) -> Any:
         i = next(position)
         if is_text or not is_float(leaf):
             return leaf
@@ -107,18 +127,18 @@ def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, P
         inputs[i] = lifted.node
         return lifted
 
-    out = fn(*map_leaves(primals, lift))
+    out = fn(*map_leaves(primals, on_input))
     outputs: dict[int, int] = {}
     position = iter(range(10**9))
 
-    def lower(leaf: Any, is_text: bool) -> Any:
+    def on_output(leaf: Any, is_text: bool) -> Any:
         i = next(position)
         if isinstance(leaf, Tape) and leaf.level == level:
             outputs[i] = leaf.node
             return leaf.primal
         return leaf
 
-    value = map_leaves(out, lower)
+    value = map_leaves(out, on_output)
     return value, Pullback(record, inputs, outputs)
 
 

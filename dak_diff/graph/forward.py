@@ -26,9 +26,10 @@ from dak_diff.graph.layers import dependencies_of, map_layer, partitionwise, rep
 from dak_diff.graph.probe import Probe, may_be_float
 from dak_diff.graph.seeds import Operand
 from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, TakePrimal, TakeTangent
-from dak_diff.graph.wrt import Target, field_selection
+from dak_diff.graph.wrt import Path, Target, field_selection
+from dak_diff.rules.primitive import Primitive
 
-__all__ = ["Forward", "ancestors", "label_of"]
+__all__ = ["Forward", "Row", "ancestors", "label_of"]
 
 _TOKEN = re.compile(r"-[0-9a-f]{32}$")
 _OBJECT = re.compile(r"<(?:[\w.\-]*[.\-])?(\w+) object at 0x[0-9a-f]+>")
@@ -57,8 +58,8 @@ class Row:
     """What happens to one layer, for :func:`dak_diff.explain`."""
 
     name: str
-    role: str
-    primitives: tuple[str, ...] = ()
+    active: bool
+    primitives: list[Primitive] | None = None
 
 
 @dataclass
@@ -75,17 +76,23 @@ class Forward:
         For each target its tangents, one a direction.
     method : str
         Where partials come from.
+    zero_if_disconnected : bool
+        A target that does not reach the expression is no error.
+    explaining : bool
+        Also find out which primitives each active layer uses.
     """
 
     expr: Any
     targets: list[Target]
     seeds: list[tuple[Operand, ...]]
     method: str
+    zero_if_disconnected: bool = False
+    explaining: bool = False
     rows: list[Row] = field(default_factory=list)
     layers: dict[str, Any] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
     primals: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
+    influence: dict[str, dict[int, set[Path]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graphs = [self.expr.dask, *(s.graph for seeds in self.seeds for s in seeds if s.graph)]
@@ -100,45 +107,39 @@ class Forward:
 
     def _walk(self) -> None:
         order = ancestors(self.graph, [self.expr.name])
-        self._check_connected(order)
+        self._check_present(order)
         probe = Probe()
-        by_base: dict[str, list[int]] = {}
-        for i, target in enumerate(self.targets):
-            by_base.setdefault(target.base, []).append(i)
         for name in order:
             layer = self.graph.layers[name]
-            upstream = [dep for dep in self.graph.dependencies.get(name, ()) if self._touched(dep)]
-            columns = self._active_columns(layer, upstream)
-            if not columns:
-                self._keep_or_rewire(name, layer, upstream, probe)
+            self.influence[name] = self._influence(name, layer)
+            upstream = self.graph.dependencies.get(name, ())
+            if self.influence[name] and any(dep in self.pairs for dep in upstream):
+                self._push(name, layer, probe)
             else:
-                self._push(name, layer, columns, probe)
-            for i in by_base.get(name, ()):
-                self._seed(name, self.targets[i], self.seeds[i], probe)
-        if self.expr.name not in self.pairs and self.expr.name not in self.primals:
-            self._raise_disconnected()
+                self._keep(name, layer, probe)
+            for i, target in enumerate(self.targets):
+                if target.base == name:
+                    self._seed(name, i, probe)
+        if not self.zero_if_disconnected:
+            for i, target in enumerate(self.targets):
+                if i not in self.influence[self.expr.name]:
+                    raise self._disconnected(target)
 
-    def _touched(self, name: str) -> bool:
-        return name in self.pairs or name in self.primals
-
-    def _active_columns(self, layer: Any, upstream: list[str]) -> set[tuple[str, ...]]:
-        """The active columns of a layer's result: ``{()}`` is all of it, empty is none."""
-        active = [dep for dep in upstream if dep in self.pairs]
+    def _influence(self, name: str, layer: Any) -> dict[int, set[Path]]:
+        """Target -> the columns of this layer's result that it reaches; ``()`` is all of it."""
         selected = field_selection(layer)
-        if not active or selected is None or selected[0] not in self.pairs:
-            return {()} if active else set()
-        operand, paths = selected
-        found = set()
-        for column in self.columns[operand]:
-            for path in paths:
-                if column[: len(path)] == path:
-                    # One path unwraps its column, a list of fields keeps them.
-                    found.add(column[len(path) :] if len(paths) == 1 and not isinstance(paths, set) else column)
-                elif path[: len(column)] == column:
-                    found.add(() if len(paths) == 1 else path)
-        return found
+        reached: dict[int, set[Path]] = {}
+        for dep in self.graph.dependencies.get(name, ()):
+            for target, columns in self.influence[dep].items():
+                if selected is not None and selected[0] == dep:
+                    columns = _select(columns, selected[1])
+                else:
+                    columns = {()}
+                if columns:
+                    reached.setdefault(target, set()).update(columns)
+        return reached
 
-    def _push(self, name: str, layer: Any, columns: set, probe: Probe) -> None:
+    def _push(self, name: str, layer: Any, probe: Probe) -> None:
         wrap = partial(Pushforward, label=label_of(name), method=self.method)
         try:
             value = probe.run(name, layer, wrap)
@@ -150,45 +151,46 @@ class Forward:
         if value is not None and not may_be_float(value):
             probe.plain(name)
             self._rewire(name, layer)
-            self.rows.append(Row(name, "not differentiable"))
+            self.rows.append(Row(name, active=False))
             return
+        primitives = probe.primitives(layer) if self.explaining else None
         new = self._new_name("jvp", name)
         self.layers[new] = map_layer(layer, new, wrap, {**self.primals, **self.pairs}, self._upstream(name))
         self.pairs[name] = new
-        self.columns[name] = columns
-        self.rows.append(Row(name, "active", probe.primitives(name)))
+        self.rows.append(Row(name, True, primitives))
 
-    def _keep_or_rewire(self, name: str, layer: Any, upstream: list[str], probe: Probe) -> None:
-        probe.run(name, layer, OnPrimals_of(name))
-        if any(dep in self.primals for dep in upstream):
-            self._rewire(name, layer)
-            self.rows.append(Row(name, "not differentiable"))
-        else:
+    def _keep(self, name: str, layer: Any, probe: Probe) -> None:
+        probe.run(name, layer, _on_primals(name))
+        upstream = self.graph.dependencies.get(name, ())
+        if all(dep in self.layers for dep in upstream):
             self.layers[name] = repaired(layer)
-            self.rows.append(Row(name, "inactive"))
+        else:
+            self._rewire(name, layer)
+        self.rows.append(Row(name, active=False))
 
     def _rewire(self, name: str, layer: Any) -> None:
         """A layer without derivative that reads active ones: its primals come out of their pairs."""
         new = self._new_name("primal", name)
         rename = {**{dep: pair for dep, pair in self.pairs.items() if dep not in self.layers}, **self.primals}
-        self.layers[new] = map_layer(layer, new, OnPrimals_of(name), rename, self._upstream(name))
+        self.layers[new] = map_layer(layer, new, _on_primals(name), rename, self._upstream(name))
         self.primals[name] = new
 
-    def _seed(self, name: str, target: Target, seeds: tuple[Operand, ...], probe: Probe) -> None:
-        fn = Seed(tuple(target.columns), target.label)
-        below = self.pairs.get(name) or self.primals.get(name, name)
+    def _seed(self, name: str, i: int, probe: Probe) -> None:
+        target, seeds = self.targets[i], self.seeds[i]
+        fn = Seed(target.columns, target.label)
+        below = self._below(name)
         new = f"seed-{label_of(name)}-{tokenize(below, target.columns, [s.token for s in seeds])}"
-        npartitions = _npartitions(self.graph.layers[name])
         if target.on_all_partitions:
             self.layers[new] = single_task(new, fn, TaskRef((below, 0)), *(s.as_task_argument() for s in seeds))
         else:
+            blocks = (len(self.graph.layers[name].get_output_keys()),)
             operands = [(below, ("i",)), *(s.as_operand() for s in seeds)]
-            blocks = {below: (npartitions,), **{s.name: (npartitions,) for s in seeds if s.name}}
-            self.layers[new] = partitionwise(new, fn, operands, blocks)
+            numblocks = {n: blocks for n in (below, *(s.name for s in seeds if s.partitioned and s.name))}
+            self.layers[new] = partitionwise(new, fn, operands, numblocks)
         for seed in seeds:
-            self.layers.update({n: repaired(layer) for n, layer in (seed.graph.layers if seed.graph else {}).items()})
-        active = {absolute for absolute, _ in target.columns}
-        self.columns[name] = self.columns.get(name, set()) | active
+            if seed.graph is not None:
+                self.layers.update({n: repaired(layer) for n, layer in seed.graph.layers.items()})
+        self.influence[name].setdefault(i, set()).update(absolute for absolute, _ in target.columns)
         self.pairs[name] = new
         probe.seed(name, fn, len(seeds))
 
@@ -197,7 +199,7 @@ class Forward:
     def outputs(self, takers: Mapping[str, Callable]) -> tuple[HighLevelGraph, dict[str, str]]:
         """Final layers, one for each taker; the graph that holds them all, and their names."""
         name = self.expr.name
-        below = self.pairs.get(name) or self.primals[name]
+        below = self._below(name)
         names, layers = {}, dict(self.layers)
         for role, taker in takers.items():
             new = f"{role}-{label_of(name)}-{tokenize(below, role, self.token)}"
@@ -223,9 +225,13 @@ class Forward:
     def _new_name(self, role: str, name: str) -> str:
         return f"{role}-{label_of(name)}-{tokenize(name, self.token)}"
 
-    def _check_connected(self, order: list[str]) -> None:
+    def _below(self, name: str) -> str:
+        """The layer that gives a value as it is known so far: its pair, or its primal."""
+        return self.pairs.get(name) or self.primals.get(name, name)
+
+    def _check_present(self, order: list[str]) -> None:
         for target in self.targets:
-            if target.base in order:
+            if target.base in order or self.zero_if_disconnected:
                 continue
             if any(_is_fused(self.graph.layers[name]) for name in order):
                 raise OptimizedGraphError(
@@ -241,16 +247,21 @@ class Forward:
             'to the output. Pass disconnected="zero" if a derivative of zero is what you mean.'
         )
 
-    def _raise_disconnected(self) -> None:
-        raise self._disconnected(self.targets[0])
 
-
-def OnPrimals_of(name: str) -> Callable:  # noqa: N802
+def _on_primals(name: str) -> Callable:
     return partial(OnPrimals, label=label_of(name))
 
 
-def _npartitions(layer: Any) -> int:
-    return len(layer.get_output_keys())
+def _select(columns: set[Path], paths: list[Path]) -> set[Path]:
+    """The columns left after selecting ``paths``: one path unwraps, a list of fields keeps."""
+    found = set()
+    for column in columns:
+        for path in paths:
+            if column[: len(path)] == path:
+                found.add(column[len(path) :] if len(paths) == 1 else column)
+            elif path[: len(column)] == column:
+                found.add(() if len(paths) == 1 else path)
+    return found
 
 
 def _is_fused(layer: Any) -> bool:

@@ -19,10 +19,12 @@ from dask._task_spec import Alias, DataNode, GraphNode, TaskRef, convert_legacy_
 from dask.blockwise import Blockwise
 from dask_awkward.layers import AwkwardInputLayer, AwkwardTreeReductionLayer
 
+from dak_diff.engine.transform import used_primitives
 from dak_diff.engine.values import Pair, is_float, leaf_values
 from dak_diff.errors import NoRuleError
 from dak_diff.graph.tasks import CallNode, CallTask, Compose
 from dak_diff.parameter import Parameter
+from dak_diff.rules.primitive import Primitive
 
 __all__ = ["Probe", "empty_like", "evaluate", "has_float", "may_be_float"]
 
@@ -62,7 +64,6 @@ class Probe:
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
-        self._primitives: dict[str, tuple[str, ...]] = {}
 
     def run(self, name: str, layer: Any, wrap: Callable[[Callable], Callable]) -> Any:
         """The value of a layer, wrapped; None if it cannot be known.
@@ -73,9 +74,7 @@ class Probe:
             If the layer needs a rule that does not exist.
         """
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                value = evaluate(layer, wrap, self._values)
+            value = self._quietly(layer, wrap)
         except NoRuleError:
             raise
         except Exception:
@@ -93,8 +92,24 @@ class Probe:
         value = self._values[name]
         self._values[name] = value.primal if isinstance(value, Pair) else value
 
-    def primitives(self, name: str) -> tuple[str, ...]:
-        return self._primitives.get(name, ())
+    def primitives(self, layer: Any) -> list[Primitive]:
+        """What a layer applies to values that carry a derivative; empty if it cannot be known."""
+        used: list[Primitive] = []
+
+        def wrap(fn: Callable) -> Callable:
+            return lambda *args: used.extend(used_primitives(fn, args))
+
+        try:
+            self._quietly(layer, wrap)
+        except Exception:
+            return []
+        return used
+
+    def _quietly(self, layer: Any, wrap: Callable) -> Any:
+        # Empty arrays make NumPy warn of things that are no news.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return evaluate(layer, wrap, self._values)
 
 
 def evaluate(layer: Any, wrap: Callable[[Callable], Callable], values: Mapping[str, Any]) -> Any:

@@ -1,0 +1,111 @@
+"""What will be differentiated, and how, before anything runs: text that needs nothing installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dask_awkward.layers import AwkwardInputLayer
+
+from dak_diff.api import plan
+from dak_diff.graph.forward import Row, label_of
+from dak_diff.rules.complex_step import ALLOWED
+from dak_diff.rules.elementwise import Elementwise
+from dak_diff.rules.primitive import Primitive
+
+__all__ = ["Explanation", "explain"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One row a layer: (label, active or not, how it is differentiated).
+
+    ``str()`` gives the table.
+    """
+
+    rows: tuple[tuple[str, str, str], ...]
+
+    def __str__(self) -> str:
+        rows = [("layer", "", "how"), *self.rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows)
+
+    def __repr__(self) -> str:
+        return f"<Explanation of {len(self.rows)} layers>"
+
+
+def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
+    """Print how each layer of ``expr`` will be differentiated by ``wrt``.
+
+    Parameters
+    ----------
+    expr, wrt, method
+        As for :func:`~dak_diff.jvp`.
+
+    Returns
+    -------
+    Explanation
+        The table that was printed: one row a layer, from the sources to the output. An active
+        layer is differentiated by *rules* (named), by a *complex step*, or it only moves
+        values (*structure only*); a layer that is not active has no floating-point results,
+        or does not depend on ``wrt``.
+
+    Raises
+    ------
+    DisconnectedError, TypeError, NoRuleError
+        As :func:`~dak_diff.jvp` does.
+
+    Notes
+    -----
+    Structure: any collection. Laziness: each layer is run once on empty arrays; no data are read.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+    >>> _ = dak_diff.explain(dak.sum(x[x > 1] ** 2, axis=1), wrt=x)
+    layer                  how
+    from-awkward  wrt      source
+    greater       -        not differentiable
+    getitem       active   structure only: take
+    power         active   rule: power
+    sum           active   structure only: sum
+    """
+    forward = plan(expr, wrt, method, explaining=True)
+    bases = {target.base for target in forward.targets}
+    rows = []
+    for row in forward.rows:
+        layer = forward.graph.layers[row.name]
+        state = "wrt" if row.name in bases else "active" if row.active else "-"
+        rows.append((label_of(row.name), state, _how(row, layer, forward, method)))
+    explanation = Explanation(tuple(rows))
+    print(explanation)
+    return explanation
+
+
+def _how(row: Row, layer: Any, forward: Any, method: str) -> str:
+    if row.active:
+        return _how_active(row.primitives or [], method)
+    if isinstance(layer, AwkwardInputLayer):
+        return "source"
+    return "not differentiable" if forward.influence[row.name] else "does not depend on wrt"
+
+
+def _how_active(primitives: list[Primitive], method: str) -> str:
+    stepped = [p for p in primitives if isinstance(p, Elementwise) and _is_stepped(p, method)]
+    ruled = [p for p in primitives if p.kind in ("elementwise", "custom") and p not in stepped]
+    parts = []
+    if ruled:
+        parts.append("rule: " + ", ".join(dict.fromkeys(p.name for p in ruled)))
+    if stepped:
+        parts.append("complex step: " + ", ".join(dict.fromkeys(p.name for p in stepped)))
+    if not parts:
+        parts.append("structure only" + (": " if primitives else "") + ", ".join(p.name for p in primitives))
+    return "; ".join(parts)
+
+
+def _is_stepped(primitive: Elementwise, method: str) -> bool:
+    if primitive.partials is None:
+        return True
+    constant = all(isinstance(partial, (int, float)) for partial in primitive.partials)
+    return method == "complex-step" and primitive.ufunc in ALLOWED and not constant
