@@ -18,7 +18,9 @@ from dak_diff.parameter import Parameter
 __all__ = ["jvp", "plan", "value_and_jvp"]
 
 
-def jvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", disconnected: str = "raise") -> Any:
+def jvp(
+    expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", disconnected: str = "raise"
+) -> Any:
     """Directional derivative of a collection (forward mode), as a lazy collection.
 
     Parameters
@@ -106,8 +108,7 @@ def value_and_jvp(
     [14.0, 12.0]
     """
     forward = plan(expr, wrt, method, tangents, disconnected)
-    graph, names = forward.tangents()
-    return as_collection(expr, graph, names["value"]), as_collection(expr, graph, names["tangent"])
+    return as_collection(expr, *forward.value()), as_collection(expr, *forward.tangent())
 
 
 def plan(

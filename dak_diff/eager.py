@@ -123,7 +123,9 @@ def value_and_grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> C
     """A function that returns the value of a scalar ``fn`` and its gradient."""
 
     def value_and_gradient(*primals: Any) -> tuple[Any, Any]:
-        value, pull = vjp(lambda x: fn(*primals[:argnums], x, *primals[argnums + 1 :]), (primals[argnums],), method=method)
+        value, pull = vjp(
+            lambda x: fn(*primals[:argnums], x, *primals[argnums + 1 :]), (primals[argnums],), method=method
+        )
         if isinstance(value, (ak.Array, ak.Record)) or np.ndim(value):
             raise TypeError(f"grad needs a scalar function, this one returns {value!r}; use vjp")
         return value, pull(1.0)[0]

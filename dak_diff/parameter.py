@@ -140,11 +140,20 @@ def _operator(operate: Callable, reflected: bool) -> Callable:
     return method
 
 
-for _operate in (operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.mod):
+_UNARY: tuple[Callable, ...] = (operator.neg, operator.pos, operator.abs)
+_BINARY: tuple[Callable, ...] = (
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.truediv,
+    operator.pow,
+    operator.mod,
+)
+
+for _operate in (*_BINARY, *_UNARY):
     setattr(Parameter, f"__{_operate.__name__}__", _operator(_operate, reflected=False))
+for _operate in _BINARY:
     setattr(Parameter, f"__r{_operate.__name__}__", _operator(_operate, reflected=True))
-for _operate in (operator.neg, operator.pos, operator.abs):
-    setattr(Parameter, f"__{_operate.__name__}__", _operator(_operate, reflected=False))
 
 
 def content_token(value: Any) -> str:
@@ -265,8 +274,8 @@ def _scalar_operator(upstream: Callable) -> Callable:
 def _mend_scalars() -> None:
     if not hasattr(dak.Scalar, "__array_ufunc__"):
         dak.Scalar.__array_ufunc__ = _scalar_array_ufunc
-        for name in ("add", "sub", "mul", "truediv", "pow", "mod"):
-            for dunder in (f"__{name}__", f"__r{name}__"):
+        for operate in _BINARY:
+            for dunder in (f"__{operate.__name__}__", f"__r{operate.__name__}__"):
                 setattr(dak.Scalar, dunder, _scalar_operator(getattr(dak.Scalar, dunder)))
 
 

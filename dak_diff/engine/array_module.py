@@ -25,9 +25,13 @@ __all__ = ["ArrayModule"]
 
 #: Functions whose results are positions, counts or booleans: the primal alone decides.
 _ZERO_BY_NATURE = frozenset(
-    "argmax argmin argsort nonzero flatnonzero searchsorted digitize isclose allclose array_equal "
-    "count_nonzero isreal iscomplex shape ndim size array_str array_repr array2string around round "
-    "round_ fix zeros_like ones_like empty_like full_like result_type can_cast any all isneginf isposinf".split()
+    (
+        *("argmax", "argmin", "argsort", "nonzero", "flatnonzero", "searchsorted", "digitize"),
+        *("isclose", "allclose", "array_equal", "count_nonzero", "isreal", "iscomplex", "any", "all"),
+        *("isneginf", "isposinf", "shape", "ndim", "size", "result_type", "can_cast"),
+        *("array_str", "array_repr", "array2string", "around", "round", "fix"),
+        *("zeros_like", "ones_like", "empty_like", "full_like"),
+    )
 )
 
 
@@ -126,7 +130,9 @@ class ArrayModule:
     def asarray(self, x: Any, dtype: Any = None) -> Any:
         value = self._value(x)
         if isinstance(value, Traced):
-            return self._wrap(value if dtype in (None, value.dtype) else structure.astype(value, dtype=np.dtype(dtype)))
+            return self._wrap(
+                value if dtype in (None, value.dtype) else structure.astype(value, dtype=np.dtype(dtype))
+            )
         return self._wrap(self.base.asarray(value, dtype=dtype))
 
     def array(self, x: Any, dtype: Any = None, copy: bool = True) -> Any:
@@ -161,8 +167,10 @@ class ArrayModule:
         return [x if np.shape(self._value(x)) == shape else self.broadcast_to(x, shape) for x in arrays]
 
     def expand_dims(self, x: Any, axis: int) -> Any:
-        return self._wrap(self.base.expand_dims(x.value, axis)) if not x.active else self.reshape(
-            x, np.expand_dims(np.empty(x.shape, dtype=bool), axis).shape
+        return (
+            self._wrap(self.base.expand_dims(x.value, axis))
+            if not x.active
+            else self.reshape(x, np.expand_dims(np.empty(x.shape, dtype=bool), axis).shape)
         )
 
     def squeeze(self, x: Any, axis: Any = None) -> Any:
@@ -207,7 +215,7 @@ class ArrayModule:
         if not isinstance(value, Traced):
             return self._wrap(self.base.sort(value, axis=axis, kind=kind))
         order = self.base.argsort(raw(value), axis=axis, kind=kind)
-        if np.ndim(value) == 1:
+        if value.ndim == 1:
             return self._wrap.of(structure.index(value, key=order))
         grid = list(np.ogrid[tuple(slice(n) for n in np.shape(value))])
         grid[axis] = order
@@ -215,7 +223,9 @@ class ArrayModule:
 
     # ---------------------------------------------------------------- values
 
-    def nan_to_num(self, x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    def nan_to_num(
+        self, x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
+    ) -> Any:
         values = [self._value(v) for v in (x, nan, posinf, neginf)]
         if not any(isinstance(v, Traced) for v in values):
             value, nan, posinf, neginf = values
@@ -243,7 +253,9 @@ class ArrayModule:
 
     # ---------------------------------------------------------------- reductions of rectilinear arrays
 
-    def sum(self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None, dtype: Any = None) -> Any:
+    def sum(
+        self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None, dtype: Any = None
+    ) -> Any:
         return self._reduce("sum", x, axis, keepdims, out, {} if dtype is None else {"dtype": dtype})
 
     def prod(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -280,7 +292,9 @@ class ArrayModule:
             return function(raw(value), axis=axis, **kwargs).reshape(-1)
 
         out = REDUCERS[name](flat, call=call, segments=Segments(offsets))
-        final = [1 if a in reduced else n for a, n in enumerate(shape)] if keepdims else [shape[a] for a in kept]
+        final = (
+            [1 if a in reduced else n for a, n in enumerate(shape)] if keepdims else [shape[a] for a in kept]
+        )
         return self._wrap.of(structure.reshape(out, shape=tuple(final)))
 
     def cumsum(self, x: Any, axis: int | None = None, out: Any = None) -> Any:

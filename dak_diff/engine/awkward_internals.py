@@ -122,7 +122,11 @@ class DiffReducer:
         self, array: NumpyArray, offsets: Index, starts: Index, shifts: Index | None, outlength: Any
     ) -> NumpyArray:
         base = self._base_backend
-        indexes = [None if i is None else Index(plain(i.data, "offsets"), nplike=base.nplike) for i in (offsets, starts, shifts)]
+        indexes = [
+            None if i is None else Index(plain(i.data, "offsets"), nplike=base.nplike)
+            for i in (offsets, starts, shifts)
+        ]
+        segments = Segments(plain(offsets.data, "offsets"))
 
         def call(data: Any, *means: Any) -> Any:
             reducer = type(self._reducer)(*means) if means else self._reducer
@@ -138,7 +142,7 @@ class DiffReducer:
         if not any(isinstance(x, Traced) for x in values):
             out = call(*values)
         else:
-            out = REDUCERS[name](*values, call=call, segments=Segments(indexes[0].data), **params)
+            out = REDUCERS[name](*values, call=call, segments=segments, **params)
         return NumpyArray(array.backend.nplike.wrap(out), backend=array.backend)
 
 
@@ -281,29 +285,27 @@ def diff_backend(base: Backend | None = None) -> DiffBackend:
 
 def _make_backend(base: Backend) -> DiffBackend:
     label = type(base).__name__.removesuffix("Backend")
-    buffer_type = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
+    buffer_type: Any = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
     buffer_type.module = ArrayModule(base.nplike._module, buffer_type)
-    nplike_cls = register_nplike(
-        type(f"Diff{label}", (DiffNplike,), {"base": base.nplike, "buffer_type": buffer_type})
-    )
-    backend_cls = type(
-        f"Diff{label}Backend",
-        (DiffBackend,),
-        {"name": base.name, "base": base, "nplike_cls": nplike_cls},
-    )
-    backend = backend_cls.instance()
+    nplike_cls = type(f"Diff{label}", (DiffNplike,), {"base": base.nplike, "buffer_type": buffer_type})
+    register_nplike(nplike_cls)
+    members = {"name": base.name, "base": base, "nplike_cls": nplike_cls}
+    backend_cls: Any = type(f"Diff{label}Backend", (DiffBackend,), members)
+    backend: DiffBackend = backend_cls.instance()
 
-    # Not register_backend: it would also take the name of the base away from it.
-    @_dispatch.register_backend_lookup_factory
     def lookup(cls: type) -> Callable | None:
         return (lambda obj: backend) if issubclass(cls, buffer_type) else None
 
+    # Not register_backend: it would also take the name of the base away from it.
+    _dispatch.register_backend_lookup_factory(lookup)
     return backend
 
 
 def buffer_type_of(value: Any) -> type[Buffer]:
     """The buffer class for a value, by the array library of its innermost primal."""
-    return diff_backend(_dispatch.backend_of_obj(raw(value), default=NumpyBackend.instance())).nplike.buffer_type
+    return diff_backend(
+        _dispatch.backend_of_obj(raw(value), default=NumpyBackend.instance())
+    ).nplike.buffer_type
 
 
 def _patch_awkward() -> None:

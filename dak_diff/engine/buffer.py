@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dak_diff.engine.array_module import ArrayModule
+from dak_diff.engine.dual import Dual
 from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.primitive import Traced, apply_ufunc, dtype_of, raw
@@ -80,7 +81,7 @@ class Buffer(NDArrayOperatorsMixin):
         """The derivative that a diffarray carries, as a plain array."""
         value = self.value
         while isinstance(value, Traced):
-            if value.level == DIFFARRAY_LEVEL:
+            if isinstance(value, Dual) and value.level == DIFFARRAY_LEVEL:
                 return raw(value.tangents[0])
             value = value.primal
         return np.zeros_like(value)
@@ -224,14 +225,16 @@ class Buffer(NDArrayOperatorsMixin):
 
 def _is_foreign(x: Any) -> bool:
     """Whether ``x`` is a container that must lead (ak.Array), not an array or a number."""
-    return hasattr(x, "__array_ufunc__") and not isinstance(x, (Buffer, np.ndarray, np.generic)) and not (
-        hasattr(x, "__array_namespace__")
+    return (
+        hasattr(x, "__array_ufunc__")
+        and not isinstance(x, (Buffer, np.ndarray, np.generic))
+        and not hasattr(x, "__array_namespace__")
     )
 
 
 def _weak(operate: Callable, ufunc: np.ufunc, reflected: bool = False) -> Callable:
     """An operator that keeps Python numbers what they are: weakly typed, and exact as Python's."""
-    mixin = getattr(NDArrayOperatorsMixin, f"__{'r' if reflected else ''}{operate.__name__.strip('_')}__")
+    mixin = getattr(NDArrayOperatorsMixin, f"__{'r' if reflected else ''}{operate.__name__}__")
 
     def method(self: Buffer, *others: Any) -> Any:
         args = [unwrap(x) for x in ((*others, self) if reflected else (self, *others))]
@@ -242,11 +245,19 @@ def _weak(operate: Callable, ufunc: np.ufunc, reflected: bool = False) -> Callab
     return method
 
 
-for _operate, _ufunc in {
-    operator.add: np.add, operator.sub: np.subtract, operator.mul: np.multiply,
-    operator.truediv: np.divide, operator.pow: np.power, operator.mod: np.remainder,
-}.items():  # fmt: skip
+_OPERATORS: dict[Callable, np.ufunc] = {
+    operator.add: np.add,
+    operator.sub: np.subtract,
+    operator.mul: np.multiply,
+    operator.truediv: np.divide,
+    operator.pow: np.power,
+    operator.mod: np.remainder,
+    operator.neg: np.negative,
+    operator.pos: np.positive,
+    operator.abs: np.absolute,
+}
+
+for _operate, _ufunc in _OPERATORS.items():
     setattr(Buffer, f"__{_operate.__name__}__", _weak(_operate, _ufunc))
-    setattr(Buffer, f"__r{_operate.__name__}__", _weak(_operate, _ufunc, reflected=True))
-for _operate, _ufunc in {operator.neg: np.negative, operator.pos: np.positive, operator.abs: np.absolute}.items():
-    setattr(Buffer, f"__{_operate.__name__}__", _weak(_operate, _ufunc))
+    if _ufunc.nin == 2:
+        setattr(Buffer, f"__r{_operate.__name__}__", _weak(_operate, _ufunc, reflected=True))

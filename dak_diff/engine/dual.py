@@ -43,11 +43,10 @@ class Dual(Traced):
         if isinstance(primitive, NonDifferentiable) or not is_inexact(out):
             return out
         residuals = primitive.residuals(out, primals, params, tuple(mine), self.method)
-        tangents = []
+        tangents: list[Any] = []
         for direction in range(len(self.tangents)):
             directions = tuple(
-                arg.tangents[direction] if is_mine else None
-                for arg, is_mine in zip(args, mine, strict=True)
+                arg.tangents[direction] if is_mine else None for arg, is_mine in zip(args, mine, strict=True)
             )
             if all(tangent is None for tangent in directions):
                 tangents.append(None)

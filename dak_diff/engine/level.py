@@ -18,4 +18,5 @@ _levels = itertools.count(1)
 
 
 def new_level() -> int:
+    """A level inside all that exist."""
     return next(_levels)

@@ -81,14 +81,17 @@ def lower(value: Any, level: int, width: int) -> Pair:
 
 def used_primitives(fn: Callable, args: tuple) -> list[Primitive]:
     """The primitives that ``fn`` applies to what carries a derivative, each once, in order."""
-    level, record = new_level(), []
+    level = new_level()
+    record: list[Node] = []
 
     def lift_pair(value: Any) -> Any:
         if isinstance(value, Pair):
             position = iter(range(10**9))
             return map_leaves(
                 value.primal,
-                lambda leaf, _: Tape.leaf(level, leaf, record, "auto") if next(position) in value.tangents else leaf,
+                lambda leaf, _: (
+                    Tape.leaf(level, leaf, record, "auto") if next(position) in value.tangents else leaf
+                ),
             )
         return type(value)(map(lift_pair, value)) if isinstance(value, (tuple, list)) else value
 
@@ -115,7 +118,8 @@ class Pullback:
 
 def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, Pullback]:
     """The value of ``fn(*primals)`` and its pullback with respect to every float leaf."""
-    level, record = new_level(), []
+    level = new_level()
+    record: list[Node] = []
     inputs: dict[int, int] = {}
     position = iter(range(10**9))
 
@@ -140,5 +144,3 @@ def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, P
 
     value = map_leaves(out, on_output)
     return value, Pullback(record, inputs, outputs)
-
-

@@ -52,6 +52,7 @@ class Pair:
 
 
 def is_float(x: Any) -> bool:
+    """Whether a leaf is floating point, real or complex."""
     return dtype_of(x).kind in "fc"
 
 
@@ -62,7 +63,9 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
     """
     if isinstance(value, Pair):
         primal = map_leaves(value.primal, on_leaf)
-        tangents = {i: tuple(None if t is None else on_leaf(t, False) for t in ts) for i, ts in value.tangents.items()}
+        tangents = {
+            i: tuple(None if t is None else on_leaf(t, False) for t in ts) for i, ts in value.tangents.items()
+        }
         return Pair(primal, tangents, value.width)
     if isinstance(value, ak.Array):
         return _highlevel(_map_layout(value.layout, on_leaf), value)
@@ -75,7 +78,9 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
         return {k: map_leaves(v, on_leaf) for k, v in value.items()}
     if isinstance(value, Buffer):
         return _rewrap(on_leaf(value.value, False))
-    if isinstance(value, (np.ndarray, *_NUMBERS)) or (hasattr(value, "__array_namespace__") and not isinstance(value, Traced)):
+    if isinstance(value, (np.ndarray, *_NUMBERS)) or (
+        hasattr(value, "__array_namespace__") and not isinstance(value, Traced)
+    ):
         return _rewrap(on_leaf(value, False))
     return value
 
@@ -148,7 +153,9 @@ def _zip_parts(primal: Any, tangent: Any, what: str) -> Iterator[tuple[Any, Any]
         if isinstance(tangent, (int, float)):
             tangent = [tangent] * len(primal)
         if not isinstance(tangent, (tuple, list)) or len(tangent) != len(primal):
-            raise StructureError(f"the {what} must nest as its primal: a {type(primal).__name__} of {len(primal)}")
+            raise StructureError(
+                f"the {what} must nest as its primal: a {type(primal).__name__} of {len(primal)}"
+            )
         for p, t in zip(primal, tangent, strict=True):
             yield from _zip_parts(p, t, what)
     elif isinstance(primal, dict):
@@ -174,7 +181,9 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
         tangent = packed(tangent)
         for a, b in zip(_structure(primal), _structure(tangent), strict=True):
             if not np.array_equal(a, b):
-                raise StructureError(f"the {what} has the type of its primal, {_type(primal)}, but other lengths")
+                raise StructureError(
+                    f"the {what} has the type of its primal, {_type(primal)}, but other lengths"
+                )
     elif np.shape(tangent) != np.shape(primal):
         raise StructureError(f"the {what} has shape {np.shape(tangent)}, its primal {np.shape(primal)}")
     theirs = leaf_values(tangent)
@@ -186,9 +195,15 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
 def _full(leaf: Any, number: Any) -> Any:
     if not np.ndim(leaf):
         weak = type(raw(leaf)) in (float, complex)
-        return number if isinstance(number, Traced) else type(raw(leaf))(number) if weak else dtype_of(leaf).type(number)
+        return (
+            number
+            if isinstance(number, Traced)
+            else type(raw(leaf))(number)
+            if weak
+            else dtype_of(leaf).type(number)
+        )
     if isinstance(number, Traced):
-        return np.multiply(np.ones(np.shape(leaf), dtype=leaf.dtype), number)
+        return number * np.ones(np.shape(leaf), dtype=leaf.dtype)
     return np.full_like(raw(leaf), number)
 
 
@@ -227,5 +242,3 @@ def derivative_like(value: Any, derivatives: dict[int, Any]) -> Any:
         return np.zeros_like(raw(leaf)) if np.ndim(leaf) else leaf.dtype.type(0)
 
     return map_leaves(value, on_leaf)
-
-

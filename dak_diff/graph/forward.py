@@ -10,7 +10,7 @@ its name. Nothing runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from graphlib import TopologicalSorter
@@ -84,7 +84,7 @@ class Forward:
 
     expr: Any
     targets: list[Target]
-    seeds: list[tuple[Operand, ...]]
+    seeds: Sequence[tuple[Operand, ...]]
     method: str
     zero_if_disconnected: bool = False
     explaining: bool = False
@@ -99,7 +99,10 @@ class Forward:
         self.graph = HighLevelGraph.merge(*graphs)
         self.token = tokenize(
             self.method,
-            [(t.base, t.columns, [s.token for s in seeds]) for t, seeds in zip(self.targets, self.seeds, strict=True)],
+            [
+                (t.base, t.columns, [s.token for s in seeds])
+                for t, seeds in zip(self.targets, self.seeds, strict=True)
+            ],
         )
         self._walk()
 
@@ -181,11 +184,13 @@ class Forward:
         below = self._below(name)
         new = f"seed-{label_of(name)}-{tokenize(below, target.columns, [s.token for s in seeds])}"
         if target.on_all_partitions:
-            self.layers[new] = single_task(new, fn, TaskRef((below, 0)), *(s.as_task_argument() for s in seeds))
+            self.layers[new] = single_task(
+                new, fn, TaskRef((below, 0)), *(s.as_task_argument() for s in seeds)
+            )
         else:
-            blocks = (len(self.graph.layers[name].get_output_keys()),)
+            blocks = (target.collection.npartitions,)
             operands = [(below, ("i",)), *(s.as_operand() for s in seeds)]
-            numblocks = {n: blocks for n in (below, *(s.name for s in seeds if s.partitioned and s.name))}
+            numblocks = dict.fromkeys((below, *(s.name for s in seeds if s.partitioned and s.name)), blocks)
             self.layers[new] = partitionwise(new, fn, operands, numblocks)
         for seed in seeds:
             if seed.graph is not None:
@@ -196,26 +201,21 @@ class Forward:
 
     # ---------------------------------------------------------------- results
 
-    def outputs(self, takers: Mapping[str, Callable]) -> tuple[HighLevelGraph, dict[str, str]]:
-        """Final layers, one for each taker; the graph that holds them all, and their names."""
-        name = self.expr.name
-        below = self._below(name)
-        names, layers = {}, dict(self.layers)
-        for role, taker in takers.items():
-            new = f"{role}-{label_of(name)}-{tokenize(below, role, self.token)}"
-            layers[new] = (
-                single_task(new, taker, TaskRef((below, 0)))
-                if not isinstance(self.expr, dak.Array)
-                else partitionwise(new, taker, [(below, ("i",))], {below: (self.expr.npartitions,)})
-            )
-            names[role] = new
-        return _assemble(layers, self.graph, names.values()), names
+    def output(self, role: str, taker: Callable) -> tuple[HighLevelGraph, str]:
+        """A last layer that takes something out of the pair of the expression, and its graph."""
+        below = self._below(self.expr.name)
+        name = f"{role}-{label_of(self.expr.name)}-{tokenize(below, role, self.token)}"
+        if isinstance(self.expr, dak.Array):
+            layer = partitionwise(name, taker, [(below, ("i",))], {below: (self.expr.npartitions,)})
+        else:
+            layer = single_task(name, taker, TaskRef((below, 0)))
+        return _assemble({**self.layers, name: layer}, self.graph, [name]), name
 
-    def tangents(self, width: int = 1) -> tuple[HighLevelGraph, dict[str, str]]:
-        takers: dict[str, Callable] = {"value": TakePrimal()}
-        for direction in range(width):
-            takers["tangent" if width == 1 else f"tangent{direction}"] = TakeTangent(direction)
-        return self.outputs(takers)
+    def value(self) -> tuple[HighLevelGraph, str]:
+        return self.output("value", TakePrimal())
+
+    def tangent(self) -> tuple[HighLevelGraph, str]:
+        return self.output("tangent", TakeTangent())
 
     # ---------------------------------------------------------------- helpers
 
@@ -281,5 +281,3 @@ def _assemble(layers: dict[str, Any], graph: HighLevelGraph, names: Iterable[str
     whole = HighLevelGraph(layers, dependencies)
     needed = ancestors(whole, names)
     return HighLevelGraph({n: layers[n] for n in needed}, {n: dependencies[n] for n in needed})
-
-

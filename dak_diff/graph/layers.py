@@ -33,7 +33,9 @@ class FoldedLayer(MaterializedLayer):
         return MaterializedLayer({(name, 0): node.substitute(folded, key=(name, 0))})
 
 
-def partitionwise(name: str, fn: Callable, operands: list[tuple[Any, Any]], numblocks: Mapping) -> AwkwardBlockwiseLayer:
+def partitionwise(
+    name: str, fn: Callable, operands: list[tuple[Any, Any]], numblocks: Mapping
+) -> AwkwardBlockwiseLayer:
     """A layer that calls ``fn`` once for each partition.
 
     Parameters
@@ -89,7 +91,10 @@ def repaired(layer: Any) -> Any:
 def dependencies_of(layer: Any, known: set[str]) -> set[str]:
     """Names of the layers that a layer of ours refers to."""
     if isinstance(layer, Blockwise):
-        names = {name if isinstance(name, str) and index is not None else _operand_name(name) for name, index in layer.indices}
+        names = {
+            name if isinstance(name, str) and index is not None else _operand_name(name)
+            for name, index in layer.indices
+        }
         return {name for name in names if name in known}
     if isinstance(layer, AwkwardTreeReductionLayer):
         return {layer.name_input}
@@ -148,7 +153,9 @@ def _as_list(values: list) -> list:
     return values
 
 
-def _map_tree(layer: AwkwardTreeReductionLayer, new_name: str, wrap: Callable, rename: Mapping[str, str]) -> Any:
+def _map_tree(
+    layer: AwkwardTreeReductionLayer, new_name: str, wrap: Callable, rename: Mapping[str, str]
+) -> Any:
     node = wrap(Compose(layer.tree_node_func, layer.concat_func))
     final = wrap(Compose(layer.finalize_func or layer.tree_node_func, layer.concat_func))
     return AwkwardTreeReductionLayer(

@@ -141,7 +141,12 @@ class _Keys:
 
     def __contains__(self, key: Any) -> bool:
         if isinstance(key, tuple):
-            return len(key) == 2 and isinstance(key[0], str) and key[0] in self.values and isinstance(key[1], int)
+            return (
+                len(key) == 2
+                and isinstance(key[0], str)
+                and key[0] in self.values
+                and isinstance(key[1], int)
+            )
         return isinstance(key, str) and key in self.values
 
 

@@ -22,7 +22,7 @@ from dak_diff.rules.primitive import raw
 __all__ = ["CallTask", "Compose", "OnPrimals", "Pushforward", "Seed", "TakePrimal", "TakeTangent"]
 
 
-@sizeof.register(Pair)
+@sizeof.register(Pair)  # type: ignore[untyped-decorator]
 def _sizeof_pair(pair: Pair) -> int:
     tangents = (t for ts in pair.tangents.values() for t in ts if t is not None)
     return int(sizeof(pair.primal) + sum(sizeof(raw(t)) for t in tangents))
@@ -77,9 +77,8 @@ class _Labelled:
     def __init__(self, fn: Callable, label: str):
         self.fn, self.label = fn, label
 
-    @property
-    def __name__(self) -> str:
-        return f"{type(self).__name__.lower()}-{self.label}"
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.label}>"
 
 
 class Pushforward(_Labelled):

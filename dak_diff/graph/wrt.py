@@ -53,7 +53,7 @@ class Target:
         return f"{self.base!r}" + (f" column {', '.join(paths)}" if paths else "")
 
 
-def flatten_nested(obj: Any, where: Path = ()) -> Iterator[tuple[tuple, Any]]:
+def flatten_nested(obj: Any, where: tuple = ()) -> Iterator[tuple[tuple, Any]]:
     """Leaves of a nest of lists, tuples and dicts, with the keys that lead to them."""
     if isinstance(obj, Mapping):
         for key, value in obj.items():

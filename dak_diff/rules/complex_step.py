@@ -99,9 +99,7 @@ def has_complex_loop(ufunc: np.ufunc) -> bool:
     return complex_loop in ufunc.types
 
 
-def complex_step_partial(
-    ufunc: np.ufunc, args: tuple, i: int, out: Any, formula: Callable | None
-) -> Any:
+def complex_step_partial(ufunc: np.ufunc, args: tuple, i: int, out: Any, formula: Callable | None) -> Any:
     """Partial of a ufunc by its argument ``i``, at plain real arrays.
 
     Parameters
@@ -121,7 +119,9 @@ def complex_step_partial(
         )
     xp = namespace(*args)
     step, margin, floor = (1e-10, 1e-6, 1e-30) if dtype_of(args[i]) == np.float32 else (1e-20, 1e-10, 1e-280)
-    stepped = ufunc(*args[:i], xp.asarray(args[i]) + xp.asarray(1j * step, dtype=_complex(args[i])), *args[i + 1 :])
+    stepped = ufunc(
+        *args[:i], xp.asarray(args[i]) + xp.asarray(1j * step, dtype=_complex(args[i])), *args[i + 1 :]
+    )
     partial = stepped.imag / step
     if formula is None:
         _check_continuation(ufunc, i, stepped.real, out)

@@ -180,7 +180,7 @@ def unknown_ufunc(ufunc: np.ufunc) -> tuple[Primitive, ...]:
     """A ufunc outside the tables: complex step where it has a complex loop, else an error when used."""
     if all(not set(loop.split("->")[1]) & set("efdgFDG") for loop in ufunc.types):
         reason = "its results are no floating-point numbers"
-        return tuple(NonDifferentiable(ufunc.__name__, ufunc, reason) for _ in range(ufunc.nout))
+        return tuple(NonDifferentiable(ufunc.__name__, reason, ufunc) for _ in range(ufunc.nout))
     if ufunc.signature is not None or ufunc.nout != 1 or not has_complex_loop(ufunc):
         return (NoRule(ufunc),)
     return (Elementwise(ufunc, None),)

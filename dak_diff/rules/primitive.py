@@ -78,7 +78,7 @@ def raw(x: Any) -> Any:
 
 
 def dtype_of(x: Any) -> np.dtype:
-    """dtype of an array or of a Python number (float64, complex128, int64, bool)."""
+    """Dtype of an array or of a Python number (float64, complex128, int64, bool)."""
     return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
 
 
@@ -115,9 +115,7 @@ class Primitive(ABC):
         """The value, on plain arrays."""
 
     @abstractmethod
-    def residuals(
-        self, out: Any, args: tuple, params: dict, active: tuple[bool, ...], method: str
-    ) -> tuple:
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple[bool, ...], method: str) -> tuple:
         """What ``push`` and ``pull`` need to know of the primal: arrays and plain data.
 
         ``method`` says where partials come from: "auto", "dual" or "complex-step".
@@ -144,16 +142,20 @@ class NonDifferentiable(Primitive):
     Parameters
     ----------
     reason : str
-        Why, for :func:`dak_diff.explain` and the map of operations.
+        Why.
+    function : callable, optional
+        The value on plain arrays, where the caller does not bring its own.
     """
 
     kind = "nondifferentiable"
 
-    def __init__(self, name: str, impl: Callable, reason: str):
-        self.name, self._impl, self.reason = name, impl, reason
+    def __init__(self, name: str, reason: str, function: Callable | None = None):
+        self.name, self.reason, self._function = name, reason, function
 
     def impl(self, *args: Any, call: Callable | None = None, **params: Any) -> Any:
-        return (call or self._impl)(*args, **params)
+        function = call or self._function
+        assert function is not None
+        return function(*args)
 
     def residuals(self, *_: Any) -> tuple:
         raise AssertionError(f"{self.name} is never linearised: {self.reason}")

@@ -8,7 +8,6 @@ and selection by the element picked.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -253,7 +252,9 @@ class CenteredSumOfSquares(Reduction):
         if x_dot is not None:
             terms.append(segment_sum(scale(slope, x_dot), segments=segments))
         if m_dot is not None:
-            terms.append(-segment_sum(scale(slope, segment_spread(m_dot, segments=segments)), segments=segments))
+            terms.append(
+                -segment_sum(scale(slope, segment_spread(m_dot, segments=segments)), segments=segments)
+            )
         return sum(terms[1:], terms[0])
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
@@ -275,17 +276,6 @@ def _widened(x: Any, out: Any) -> Any:
     return real_if(x, dtype_of(out))
 
 
-class _Counting(NonDifferentiable):
-    """A reducer whose results are positions, counts or booleans."""
-
-    def __init__(self, name: str, reason: str):
-        super().__init__(name, None, reason)
-
-    def impl(self, *args: Any, call: Callable | None = None, **params: Any) -> Any:
-        assert call is not None
-        return call(*args)
-
-
 _POSITIONS, _COUNTS, _LOGIC = "yields positions", "counts elements", "yields booleans"
 
 #: Name of Awkward's reducer -> its primitive.
@@ -297,10 +287,10 @@ REDUCERS: dict[str, Primitive] = {
     "sumofsquares": SumOfSquares(),
     "sumofpowers": SumOfPowers(),
     "centered_sumofsquares": CenteredSumOfSquares(),
-    "argmin": _Counting("argmin", _POSITIONS),
-    "argmax": _Counting("argmax", _POSITIONS),
-    "count": _Counting("count", _COUNTS),
-    "count_nonzero": _Counting("count_nonzero", _COUNTS),
-    "any": _Counting("any", _LOGIC),
-    "all": _Counting("all", _LOGIC),
+    "argmin": NonDifferentiable("argmin", _POSITIONS),
+    "argmax": NonDifferentiable("argmax", _POSITIONS),
+    "count": NonDifferentiable("count", _COUNTS),
+    "count_nonzero": NonDifferentiable("count_nonzero", _COUNTS),
+    "any": NonDifferentiable("any", _LOGIC),
+    "all": NonDifferentiable("all", _LOGIC),
 }

@@ -203,29 +203,20 @@ FLAT: dict[np.ufunc, Callable[..., Any]] = {
     np.arctan: lambda x: np.isinf(x),
 }
 
-ZERO: dict[np.ufunc, str] = {
-    ufunc: "piecewise constant"
-    for ufunc in (np.floor, np.ceil, np.trunc, np.rint, np.floor_divide, np.spacing)
-}
+ZERO: dict[np.ufunc, str] = dict.fromkeys(
+    (np.floor, np.ceil, np.trunc, np.rint, np.floor_divide, np.spacing), "piecewise constant"
+)
+
+_COMPARISONS = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
+_LOGIC = (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+_PROPERTIES = (np.isfinite, np.isinf, np.isnan, np.isnat, np.signbit)
+_BITS = (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.left_shift, np.right_shift)
+_INTEGERS = (np.gcd, np.lcm, np.bitwise_count)
 
 NOT_NUMBERS: dict[np.ufunc, str] = {
-    **{
-        ufunc: "a comparison or a property: its results are booleans"
-        for ufunc in (
-            np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal,
-            np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
-            np.isfinite, np.isinf, np.isnan, np.isnat, np.signbit,
-        )
-    },
-    **{
-        ufunc: "defined for integers and booleans only"
-        for ufunc in (
-            np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
-            np.left_shift, np.right_shift, np.gcd, np.lcm,
-            *([np.bitwise_count] if hasattr(np, "bitwise_count") else []),
-        )
-    },
-}  # fmt: skip
+    **dict.fromkeys((*_COMPARISONS, *_LOGIC, *_PROPERTIES), "its results are booleans"),
+    **dict.fromkeys((*_BITS, *_INTEGERS), "defined for integers and booleans only"),
+}
 
 NOT_IMPLEMENTED: dict[np.ufunc, str] = {
     getattr(np, name): "Awkward Array has no matrix products; write the sum of products"
@@ -243,7 +234,7 @@ def _register() -> None:
         )
     for table in (ZERO, NOT_NUMBERS):
         for ufunc, reason in table.items():
-            UFUNCS[ufunc] = (NonDifferentiable(ufunc.__name__, ufunc, reason),)
+            UFUNCS[ufunc] = (NonDifferentiable(ufunc.__name__, reason, ufunc),)
     for ufunc, reason in NOT_IMPLEMENTED.items():
         UFUNCS[ufunc] = (NoRule(ufunc, reason),)
     UFUNCS[np.conjugate] = (conjugate,)

@@ -1,0 +1,1 @@
+"""Benchmarks and the demo; each is a module to run from the top of the checkout."""

@@ -1,0 +1,60 @@
+"""Fixtures for all tests: one scheduler, no endless waits, real events, small jets."""
+
+from __future__ import annotations
+
+import signal
+
+import awkward as ak
+import dask
+import numpy as np
+import pytest
+import vector
+from helpers import SHARED, array_of
+
+vector.register_awkward()
+
+
+@pytest.fixture(autouse=True)
+def _synchronous():
+    """Errors come from the line that raised them; a test that wants another scheduler names it."""
+    with dask.config.set(scheduler="sync"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _deadline():
+    """A graph that asks for tasks which do not exist makes the scheduler wait for ever."""
+
+    def late(*_):
+        raise TimeoutError("a test took more than two minutes; does its graph refer to missing tasks?")
+
+    previous = signal.signal(signal.SIGALRM, late)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture
+def never_computes():
+    """Building a derivative runs nothing: here the scheduler raises."""
+
+    def refuse(_graph, keys, **_):
+        raise AssertionError(f"something was computed while a graph was built: {keys}")
+
+    with dask.config.set(scheduler=refuse):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with real events and reference derivatives; it is no part of the package."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no {SHARED}: set DAK_DIFF_TEST_SHARED to the folder with data/ and reference/")
+    return SHARED
+
+
+@pytest.fixture
+def jets():
+    """Twelve events of zero to three jets; a float64 momentum, an integer and a text."""
+    return array_of("jets")

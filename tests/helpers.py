@@ -1,0 +1,121 @@
+"""What several tests share: inputs, partitions, numbers to compare, central differences.
+
+Nothing here uses dak_diff: what a test compares with is computed by NumPy and Awkward alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import dask_awkward as dak
+import numpy as np
+from dask.base import tokenize
+
+SHARED = Path(os.environ.get("DAK_DIFF_TEST_SHARED", Path(__file__).parents[2] / "shared"))
+METHODS = ("auto", "dual", "complex-step")
+
+COUNTS = [2, 0, 3, 1, 2, 3, 0, 2, 1, 2, 3, 2]
+#: name -> lengths of the partitions of an array of twelve
+SPLITS = {
+    "1": [12],
+    "3": [5, 3, 4],
+    "12": [1] * 12,
+    "empty first": [0, 7, 5],
+    "empty middle": [4, 0, 8],
+    "empty last": [6, 6, 0],
+}
+
+
+def array_of(kind: str, seed: int = 0) -> Any:
+    """A small input, the same at every call: numbers with three decimals between 0.5 and 2."""
+    rng = np.random.default_rng([seed, *kind.encode()])
+
+    def numbers(n: int) -> np.ndarray:
+        return rng.uniform(0.5, 2.0, n).round(3)
+
+    if kind == "number":
+        return float(numbers(1)[0])
+    if kind == "flat":
+        return ak.Array(numbers(len(COUNTS)))
+    jagged = {name: ak.unflatten(numbers(sum(COUNTS)), COUNTS) for name in ("pt", "eta", "phi", "mass")}
+    if kind == "jagged":
+        return jagged["pt"]
+    charge = ak.unflatten(np.tile([1, -1], sum(COUNTS))[: sum(COUNTS)], COUNTS)
+    return ak.zip({**jagged, "charge": charge}, with_name="Momentum4D")
+
+
+def identity(piece: Any) -> Any:
+    return piece
+
+
+def collection(array: ak.Array, lengths: Sequence[int], label: str = "source") -> dak.Array:
+    """An array as a collection with partitions of these lengths, zero allowed; its name is no accident."""
+    divisions = tuple(int(d) for d in np.concatenate([[0], np.cumsum(lengths)]))
+    pieces = [array[start:stop] for start, stop in zip(divisions[:-1], divisions[1:], strict=True)]
+    meta = ak.Array(array.layout.to_typetracer(forget_length=True), behavior=array.behavior)
+    token = tokenize(array.to_list(), str(array.type), divisions)
+    return dak.from_map(identity, pieces, divisions=divisions, meta=meta, label=label, token=token)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def _structure_and_numbers(value: Any, numbers: list[float]) -> Any:
+    if isinstance(value, dict):
+        return {k: _structure_and_numbers(v, numbers) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_structure_and_numbers(v, numbers) for v in value]
+    if value is None or isinstance(value, str):
+        return value
+    numbers.append(float(value))
+    return 0
+
+
+def flat_numbers(value: Any) -> tuple[Any, np.ndarray]:
+    """The nesting of a value, and its numbers in order."""
+    numbers: list[float] = []
+    plain = value.to_list() if isinstance(value, (ak.Array, ak.Record)) else np.asarray(value).tolist()
+    return _structure_and_numbers(plain, numbers), np.array(numbers)
+
+
+def assert_close(got: Any, want: Any, rtol: float) -> None:
+    """Same nesting, and numbers that differ by at most ``rtol`` of the largest number."""
+    (shape, numbers), (wanted_shape, wanted) = flat_numbers(got), flat_numbers(want)
+    assert shape == wanted_shape
+    scale = np.max(np.abs(wanted), initial=0.0)
+    np.testing.assert_allclose(numbers, wanted, rtol=0, atol=rtol * scale)
+
+
+def assert_identical(got: Any, want: Any) -> None:
+    """The same value, bit for bit, of the same type."""
+    assert str(ak.type(got)) == str(ak.type(want))
+    (shape, numbers), (wanted_shape, wanted) = flat_numbers(got), flat_numbers(want)
+    assert shape == wanted_shape
+    np.testing.assert_array_equal(numbers, wanted)
+
+
+# ---------------------------------------------------------------- central differences
+
+
+def _shifted(value: Any, tangent: Any, h: float) -> Any:
+    """``value + h * tangent`` in every floating-point leaf."""
+    if not isinstance(value, ak.Array):
+        return value + h * tangent
+    form, length, buffers = ak.to_buffers(ak.to_packed(value))
+    _, _, others = ak.to_buffers(ak.to_packed(tangent))
+    moved = {k: b + h * others[k] if b.dtype.kind == "f" else b for k, b in buffers.items()}
+    return ak.from_buffers(form, length, moved, behavior=value.behavior)
+
+
+def central_difference(fn: Callable, primals: Sequence, tangents: Sequence, h: float = 1e-3) -> Any:
+    """Directional derivative by five points, as a flat array of numbers: error of order h^4."""
+
+    def at(step: float) -> np.ndarray:
+        moved = (_shifted(p, t, step * h) for p, t in zip(primals, tangents, strict=True))
+        return flat_numbers(fn(*moved))[1]
+
+    return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h)
