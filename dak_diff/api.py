@@ -9,6 +9,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.transform import METHODS
 from dak_diff.errors import StructureError
+from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.forward import Forward
 from dak_diff.graph.seeds import as_operand
@@ -107,27 +108,22 @@ def value_and_jvp(
     >>> [float(v) for v in dask.compute(value, slope)]
     [14.0, 12.0]
     """
-    forward = plan(expr, wrt, method, tangents, disconnected)
+    activity = plan(expr, wrt, method, disconnected)
+    directions = _match_nest(wrt, tangents)
+    seeds = [(as_operand(t, d),) for t, d in zip(activity.targets, directions, strict=True)]
+    forward = Forward(activity, seeds)
     return as_collection(expr, *forward.value()), as_collection(expr, *forward.tangent())
 
 
 def plan(
-    expr: Any,
-    wrt: Any,
-    method: str = "auto",
-    tangents: Any = None,
-    disconnected: str = "raise",
-    explaining: bool = False,
-) -> Forward:
-    """Check the arguments of a forward derivative, and walk the graph."""
+    expr: Any, wrt: Any, method: str = "auto", disconnected: str = "raise", explaining: bool = False
+) -> Activity:
+    """Check the arguments of a derivative, and find what lies between ``expr`` and ``wrt``."""
     _check(expr, method, disconnected)
-    flat = list(flatten_nested(wrt))
-    if not flat:
+    targets = [resolve(collection) for _, collection in flatten_nested(wrt)]
+    if not targets:
         raise TypeError("wrt is empty: there is nothing to differentiate by")
-    targets = [resolve(collection) for _, collection in flat]
-    directions = _match_nest(flat, tangents)
-    seeds = [(as_operand(t, d),) for t, d in zip(targets, directions, strict=True)]
-    return Forward(expr, targets, seeds, method, disconnected == "zero", explaining)
+    return Activity(expr, targets, expr.dask, method, disconnected == "zero", explaining)
 
 
 def _check(expr: Any, method: str, disconnected: str) -> None:
@@ -141,17 +137,16 @@ def _check(expr: Any, method: str, disconnected: str) -> None:
         raise ValueError(f'disconnected must be "raise" or "zero", not {disconnected!r}')
 
 
-def _match_nest(flat: list, tangents: Any) -> list:
+def _match_nest(wrt: Any, tangents: Any) -> list:
     """The tangent of each target, from a nest like that of ``wrt``."""
-    if tangents is None:
-        return [1.0] * len(flat)
-    if isinstance(tangents, (int, float)):
-        return [tangents] * len(flat)
-    if len(flat) == 1 and flat[0][0] == ():
+    places = [where for where, _ in flatten_nested(wrt)]
+    if tangents is None or isinstance(tangents, (int, float)):
+        return [1.0 if tangents is None else tangents] * len(places)
+    if places == [()]:
         return [tangents]
     given = dict(flatten_nested(tangents))
-    if set(given) != {where for where, _ in flat}:
+    if set(given) != set(places):
         raise StructureError(
-            f"the tangents must nest as wrt does: wrt has {[w for w, _ in flat]}, tangents {list(given)}"
+            f"the tangents must nest as wrt does: wrt has {places}, the tangents {list(given)}"
         )
-    return [given[where] for where, _ in flat]
+    return [given[where] for where in places]

@@ -8,7 +8,8 @@ from typing import Any
 from dask_awkward.layers import AwkwardInputLayer
 
 from dak_diff.api import plan
-from dak_diff.graph.forward import Row, label_of
+from dak_diff.graph.active import Activity, State
+from dak_diff.graph.layers import label_of
 from dak_diff.rules.complex_step import ALLOWED
 from dak_diff.rules.elementwise import Elementwise
 from dak_diff.rules.primitive import Primitive
@@ -71,24 +72,23 @@ def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
     power         active   rule: power
     sum           active   structure only: sum
     """
-    forward = plan(expr, wrt, method, explaining=True)
-    bases = {target.base for target in forward.targets}
+    activity = plan(expr, wrt, method, explaining=True)
     rows = []
-    for row in forward.rows:
-        layer = forward.graph.layers[row.name]
-        state = "wrt" if row.name in bases else "active" if row.active else "-"
-        rows.append((label_of(row.name), state, _how(row, layer, forward, method)))
+    for name in activity.order:
+        active = activity.states[name] is State.ACTIVE
+        state = "wrt" if activity.is_base(name) else "active" if active else "-"
+        rows.append((label_of(name), state, _how(name, activity, method)))
     explanation = Explanation(tuple(rows))
     print(explanation)
     return explanation
 
 
-def _how(row: Row, layer: Any, forward: Any, method: str) -> str:
-    if row.active:
-        return _how_active(row.primitives or [], method)
-    if isinstance(layer, AwkwardInputLayer):
+def _how(name: str, activity: Activity, method: str) -> str:
+    if activity.states[name] is State.ACTIVE:
+        return _how_active(activity.primitives[name], method)
+    if isinstance(activity.graph.layers[name], AwkwardInputLayer):
         return "source"
-    return "not differentiable" if forward.influence[row.name] else "does not depend on wrt"
+    return "not differentiable" if activity.influence[name] else "does not depend on wrt"
 
 
 def _how_active(primitives: list[Primitive], method: str) -> str:

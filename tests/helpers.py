@@ -1,4 +1,4 @@
-"""What several tests share: inputs, partitions, numbers to compare, central differences.
+"""What the tests of graphs share: inputs, partitions, comparisons, central differences.
 
 Nothing here uses dak_diff: what a test compares with is computed by NumPy and Awkward alone.
 """
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import checks
 import dask_awkward as dak
 import numpy as np
+from checks import numbers, shifted, skeleton, type_of
 from dask.base import tokenize
 
 SHARED = Path(os.environ.get("DAK_DIFF_TEST_SHARED", Path(__file__).parents[2] / "shared"))
@@ -61,61 +63,23 @@ def collection(array: ak.Array, lengths: Sequence[int], label: str = "source") -
     return dak.from_map(identity, pieces, divisions=divisions, meta=meta, label=label, token=token)
 
 
-# ---------------------------------------------------------------- numbers
-
-
-def _structure_and_numbers(value: Any, numbers: list[float]) -> Any:
-    if isinstance(value, dict):
-        return {k: _structure_and_numbers(v, numbers) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_structure_and_numbers(v, numbers) for v in value]
-    if value is None or isinstance(value, str):
-        return value
-    numbers.append(float(value))
-    return 0
-
-
-def flat_numbers(value: Any) -> tuple[Any, np.ndarray]:
-    """The nesting of a value, and its numbers in order."""
-    numbers: list[float] = []
-    plain = value.to_list() if isinstance(value, (ak.Array, ak.Record)) else np.asarray(value).tolist()
-    return _structure_and_numbers(plain, numbers), np.array(numbers)
-
-
 def assert_close(got: Any, want: Any, rtol: float) -> None:
     """Same nesting, and numbers that differ by at most ``rtol`` of the largest number."""
-    (shape, numbers), (wanted_shape, wanted) = flat_numbers(got), flat_numbers(want)
-    assert shape == wanted_shape
-    scale = np.max(np.abs(wanted), initial=0.0)
-    np.testing.assert_allclose(numbers, wanted, rtol=0, atol=rtol * scale)
+    assert skeleton(got) == skeleton(want)
+    checks.assert_close(got, want, rtol, "graph")
 
 
 def assert_identical(got: Any, want: Any) -> None:
     """The same value, bit for bit, of the same type."""
-    assert str(ak.type(got)) == str(ak.type(want))
-    (shape, numbers), (wanted_shape, wanted) = flat_numbers(got), flat_numbers(want)
-    assert shape == wanted_shape
-    np.testing.assert_array_equal(numbers, wanted)
+    assert type_of(got) == type_of(want)
+    assert skeleton(got) == skeleton(want)
+    np.testing.assert_array_equal(numbers(got), numbers(want))
 
 
-# ---------------------------------------------------------------- central differences
-
-
-def _shifted(value: Any, tangent: Any, h: float) -> Any:
-    """``value + h * tangent`` in every floating-point leaf."""
-    if not isinstance(value, ak.Array):
-        return value + h * tangent
-    form, length, buffers = ak.to_buffers(ak.to_packed(value))
-    _, _, others = ak.to_buffers(ak.to_packed(tangent))
-    moved = {k: b + h * others[k] if b.dtype.kind == "f" else b for k, b in buffers.items()}
-    return ak.from_buffers(form, length, moved, behavior=value.behavior)
-
-
-def central_difference(fn: Callable, primals: Sequence, tangents: Sequence, h: float = 1e-3) -> Any:
-    """Directional derivative by five points, as a flat array of numbers: error of order h^4."""
+def central_difference(fn: Callable, primals: tuple, tangents: tuple, h: float = 3e-4) -> np.ndarray:
+    """The numbers of the directional derivative, by five points: error of order h^4."""
 
     def at(step: float) -> np.ndarray:
-        moved = (_shifted(p, t, step * h) for p, t in zip(primals, tangents, strict=True))
-        return flat_numbers(fn(*moved))[1]
+        return np.array(numbers(fn(*shifted(primals, step * h, tangents))), dtype=float)
 
     return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h)

@@ -9,17 +9,34 @@ index here, as a Delayed does.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dask._task_spec import Alias, GraphNode, Task, TaskRef, convert_legacy_task
 from dask.blockwise import Blockwise, blockwise_token
-from dask.highlevelgraph import MaterializedLayer
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardTreeReductionLayer
 
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
 
-__all__ = ["FoldedLayer", "dependencies_of", "map_layer", "partitionwise", "repaired", "single_task"]
+__all__ = [
+    "FoldedLayer",
+    "assemble",
+    "label_of",
+    "map_layer",
+    "partitionwise",
+    "repaired",
+    "single_task",
+]
+
+_TOKEN = re.compile(r"-[0-9a-f]{32}$")
+_OBJECT = re.compile(r"<(?:[\w.\-]*[.\-])?(\w+) object at 0x[0-9a-f]+>")
+
+
+def label_of(name: str) -> str:
+    """A layer name without its token: what the user recognises."""
+    return _OBJECT.sub(r"\1", _TOKEN.sub("", name)).strip("-<>")
 
 
 class FoldedLayer(MaterializedLayer):
@@ -88,7 +105,7 @@ def repaired(layer: Any) -> Any:
     return new
 
 
-def dependencies_of(layer: Any, known: set[str]) -> set[str]:
+def _dependencies(layer: Any, known: Mapping[str, Any]) -> set[str]:
     """Names of the layers that a layer of ours refers to."""
     if isinstance(layer, Blockwise):
         names = {
@@ -195,3 +212,17 @@ def _map_materialized(
         refs = (TaskRef(new_key(dep)) for dep in order)
         tasks[new_key(key)] = Task(new_key(key), wrap(CallNode(node, order)), *refs)
     return FoldedLayer(tasks)
+
+
+def assemble(layers: Mapping[str, Any], graph: HighLevelGraph, output: str) -> HighLevelGraph:
+    """The graph of ``output``: those of ``layers`` that it needs; ``graph`` knows the old ones."""
+    needed: dict[str, set[str]] = {}
+    stack = [output]
+    while stack:
+        name = stack.pop()
+        if name in needed:
+            continue
+        old = name in graph.layers
+        needed[name] = set(graph.dependencies.get(name, ())) if old else _dependencies(layers[name], layers)
+        stack.extend(needed[name])
+    return HighLevelGraph({name: layers[name] for name in needed}, needed)

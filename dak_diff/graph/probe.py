@@ -83,9 +83,10 @@ class Probe:
         self._values[name] = value
         return value
 
-    def seed(self, name: str, seed: Callable, directions: int) -> None:
+    def seed(self, name: str, seed: Callable) -> None:
+        """Put a tangent on the value of a layer."""
         if name in self._values:
-            self._values[name] = seed(self._values[name], *[1.0] * directions)
+            self._values[name] = seed(self._values[name], 1.0)
 
     def plain(self, name: str) -> None:
         """Forget the derivative of a value that has none."""

@@ -1,0 +1,188 @@
+"""Which layers lie between ``wrt`` and an expression, and what becomes of each.
+
+Walks the graph once, in topological order, and follows every target column by column: a
+field selection is followed exactly, anything else passes all on. Shared by both modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from graphlib import TopologicalSorter
+from typing import Any
+
+from dask.highlevelgraph import HighLevelGraph
+
+from dak_diff.errors import DisconnectedError, NoRuleError, OptimizedGraphError
+from dak_diff.graph.layers import label_of
+from dak_diff.graph.probe import Probe, may_be_float
+from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed
+from dak_diff.graph.wrt import Path, Target, field_selection
+from dak_diff.rules.primitive import Primitive
+
+__all__ = ["Activity", "State", "ancestors"]
+
+
+class State(Enum):
+    """What becomes of a layer in a derivative graph."""
+
+    KEPT = "reads nothing that depends on wrt: stays as it is"
+    PRIMAL = "reads values that depend on wrt, has no derivative itself"
+    ACTIVE = "carries a derivative"
+
+
+def ancestors(graph: HighLevelGraph, names: Iterable[str]) -> list[str]:
+    """Every layer that ``names`` depend on, and themselves, in topological order."""
+    found: dict[str, set[str]] = {}
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found[name] = set(graph.dependencies.get(name, ()))
+            stack.extend(found[name])
+    # Sorted, so that derivative graphs are the same in every process.
+    ordered = {name: sorted(found[name]) for name in sorted(found)}
+    return list(TopologicalSorter(ordered).static_order())
+
+
+@dataclass
+class Activity:
+    """The state of every layer on the way to an expression.
+
+    Parameters
+    ----------
+    expr : collection
+        What is differentiated.
+    targets : list of Target
+        What it is differentiated by.
+    graph : HighLevelGraph
+        Holds the expression.
+    method : str
+        Where partials come from.
+    zero_if_disconnected : bool
+        A target that does not reach the expression is no error.
+    explaining : bool
+        Also find out which primitives each active layer uses.
+
+    Attributes
+    ----------
+    order : list of str
+        The layers, in topological order.
+    states : dict of str to State
+        What becomes of each.
+    influence : dict
+        Layer -> target -> the columns of its result that the target reaches; ``()`` is all of it.
+    primitives : dict
+        Active layer -> what it applies to values that carry a derivative.
+    """
+
+    expr: Any
+    targets: list[Target]
+    graph: HighLevelGraph
+    method: str
+    zero_if_disconnected: bool = False
+    explaining: bool = False
+    order: list[str] = field(default_factory=list)
+    states: dict[str, State] = field(default_factory=dict)
+    influence: dict[str, dict[int, set[Path]]] = field(default_factory=dict)
+    primitives: dict[str, list[Primitive]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.order = ancestors(self.graph, [self.expr.name])
+        self._check_present()
+        probe = Probe()
+        for name in self.order:
+            self.influence[name] = self._reached(name)
+            self.states[name] = self._state(name, probe)
+            for i, target in enumerate(self.targets):
+                if target.base == name:
+                    columns = {absolute for absolute, _ in target.columns}
+                    self.influence[name].setdefault(i, set()).update(columns)
+                    probe.seed(name, Seed(target.columns, target.label))
+        if not self.zero_if_disconnected:
+            for i, target in enumerate(self.targets):
+                if i not in self.influence[self.expr.name]:
+                    raise self._disconnected(target)
+
+    def upstream(self, name: str) -> dict[str, Any]:
+        """The layers that a layer reads."""
+        return {dep: self.graph.layers[dep] for dep in self.graph.dependencies.get(name, ())}
+
+    def is_base(self, name: str) -> bool:
+        return any(target.base == name for target in self.targets)
+
+    def _reached(self, name: str) -> dict[int, set[Path]]:
+        selected = field_selection(self.graph.layers[name])
+        reached: dict[int, set[Path]] = {}
+        for dep in self.graph.dependencies.get(name, ()):
+            for target, columns in self.influence[dep].items():
+                if selected is not None and selected[0] == dep:
+                    columns = _select(columns, selected[1])
+                else:
+                    columns = {()}
+                if columns:
+                    reached.setdefault(target, set()).update(columns)
+        return reached
+
+    def _state(self, name: str, probe: Probe) -> State:
+        layer, upstream = self.graph.layers[name], self.upstream(name)
+        carried = any(self.states[dep] is State.ACTIVE or self.is_base(dep) for dep in upstream)
+        if self.influence[name] and carried:
+            value = self._probed(name, layer, probe)
+            if value is None or may_be_float(value):
+                if self.explaining:
+                    self.primitives[name] = probe.primitives(layer)
+                return State.ACTIVE
+            probe.plain(name)
+            return State.PRIMAL
+        probe.run(name, layer, partial(OnPrimals, label=label_of(name)))
+        kept = all(self.states[dep] is State.KEPT for dep in upstream)
+        return State.KEPT if kept else State.PRIMAL
+
+    def _probed(self, name: str, layer: Any, probe: Probe) -> Any:
+        wrap: Callable = partial(Pushforward, label=label_of(name), method=self.method)
+        try:
+            return probe.run(name, layer, wrap)
+        except NoRuleError as error:
+            raise NoRuleError(
+                f"{error}\nIt is needed in layer {label_of(name)!r}, between wrt "
+                f"{', '.join(t.label for t in self.targets)} and the output {self.expr.name!r}."
+            ) from None
+
+    def _check_present(self) -> None:
+        for target in self.targets:
+            if target.base in self.order or self.zero_if_disconnected:
+                continue
+            if any(_is_fused(self.graph.layers[name]) for name in self.order):
+                raise OptimizedGraphError(
+                    f"wrt {target.label} is not in the graph of {self.expr.name!r}, which went through "
+                    "dask.optimize or persist and has lost its operations. Differentiate the collection "
+                    "as it was before that; a persisted collection may be a source."
+                )
+            raise self._disconnected(target)
+
+    def _disconnected(self, target: Target) -> DisconnectedError:
+        return DisconnectedError(
+            f"the output {self.expr.name!r} does not depend on wrt {target.label}: no path leads from it "
+            'to the output. Pass disconnected="zero" if a derivative of zero is what you mean.'
+        )
+
+
+def _select(columns: set[Path], paths: list[Path]) -> set[Path]:
+    """The columns left after selecting ``paths``: one path unwraps, a list of fields keeps."""
+    found = set()
+    for column in columns:
+        for path in paths:
+            if column[: len(path)] == path:
+                found.add(column[len(path) :] if len(paths) == 1 else column)
+            elif path[: len(column)] == column:
+                found.add(() if len(paths) == 1 else path)
+    return found
+
+
+def _is_fused(layer: Any) -> bool:
+    task = getattr(layer, "task", None)
+    fused = task is not None and getattr(task.func, "__name__", "") == "_execute_subgraph"
+    return fused or type(layer).__name__ == "MaterializedLayer"
