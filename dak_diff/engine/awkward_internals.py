@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-import awkward as ak
 import numpy as np
 from awkward._backends import dispatch as _dispatch
 from awkward._backends.backend import Backend
@@ -54,7 +53,7 @@ __all__ = [
     "buffer_type_of",
     "diff_backend",
     "indexes",
-    "is_concrete",
+    "is_absent",
     "leaves",
     "map_layout",
     "pack",
@@ -353,9 +352,9 @@ def _patch_awkward() -> None:
 # --------------------------------------------------------------------------- layouts
 
 
-def is_concrete(array: Any) -> bool:
-    """Whether an array has data (it is no typetracer)."""
-    return ak.to_layout(array).backend.nplike.known_data
+def is_absent(data: Any) -> bool:
+    """Whether a buffer was projected away: nothing can be read from it, nothing depends on it."""
+    return isinstance(data, PlaceholderArray)
 
 
 def map_layout(

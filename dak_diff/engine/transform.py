@@ -5,9 +5,12 @@ This is what the engine offers to the graph and to :mod:`dak_diff.eager`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
@@ -15,7 +18,16 @@ from dak_diff.engine.values import Pair, is_float, map_leaves
 from dak_diff.rules import ufuncs
 from dak_diff.rules.primitive import Primitive
 
-__all__ = ["METHODS", "Pullback", "lift", "lower", "pullback", "pushforward", "used_primitives"]
+__all__ = [
+    "METHODS",
+    "Transpose",
+    "lift",
+    "linearize",
+    "lower",
+    "pullback",
+    "pushforward",
+    "used_primitives",
+]
 
 METHODS = ("auto", "dual", "complex-step")
 
@@ -99,48 +111,79 @@ def used_primitives(fn: Callable, args: tuple) -> list[Primitive]:
     return list(dict.fromkeys(node.primitive for node in record if node.primitive is not None))
 
 
-class Pullback:
-    """The transposed linear map of a function at a point; holds primitives and arrays only."""
+class Transpose:
+    """The transposed linear map of a function of several values, some of them active.
 
-    def __init__(self, record: list[Node], inputs: dict[int, int], outputs: dict[int, int]):
+    Parameters
+    ----------
+    record : list of Node
+        What was done.
+    inputs : tuple of dict
+        For each active argument: position of a leaf -> its node.
+    outputs : tuple of dict
+        For each result: position of a leaf -> its node.
+    """
+
+    def __init__(
+        self, record: list[Node], inputs: tuple[dict[int, int], ...], outputs: tuple[dict[int, int], ...]
+    ):
         self.record, self.inputs, self.outputs = record, inputs, outputs
 
-    def __call__(self, cotangents: dict[int, Any]) -> dict[int, Any]:
-        """Cotangents of the input leaves, by position, from those of the output leaves."""
+    def __call__(self, cotangents: tuple[dict[int, Any] | None, ...]) -> tuple[dict[int, Any], ...]:
+        """Cotangents of the leaves of the active arguments, from those of the leaves of the results."""
         seeds: dict[int, Any] = {}
-        for leaf, cotangent in cotangents.items():
-            if leaf in self.outputs:
-                node = self.outputs[leaf]
-                seeds[node] = seeds[node] + cotangent if node in seeds else cotangent
+        for nodes, given in zip(self.outputs, cotangents, strict=True):
+            for leaf, cotangent in (given or {}).items():
+                if leaf in nodes:
+                    node = nodes[leaf]
+                    seeds[node] = seeds[node] + cotangent if node in seeds else cotangent
         reached = backward(self.record, seeds)
-        return {leaf: reached[node] for leaf, node in self.inputs.items() if node in reached}
+        return tuple({leaf: reached[n] for leaf, n in nodes.items() if n in reached} for nodes in self.inputs)
 
 
-def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, Pullback]:
-    """The value of ``fn(*primals)`` and its pullback with respect to every float leaf."""
+def linearize(
+    fn: Callable, args: tuple, active: tuple[bool, ...], method: str = "auto"
+) -> tuple[tuple, Transpose]:
+    """The results of ``fn`` (a tuple), and its transpose with respect to the active arguments."""
     level = new_level()
     record: list[Node] = []
-    inputs: dict[int, int] = {}
-    position = iter(range(10**9))
 
-    def on_input(leaf: Any, is_text: bool) -> Any:
-        i = next(position)
-        if is_text or not is_float(leaf):
+    def tape_leaf(leaf: Any, is_text: bool, i: int, nodes: dict[int, int]) -> Any:
+        if is_text or is_absent(leaf) or not is_float(leaf):
             return leaf
         lifted = Tape.leaf(level, leaf, record, method)
-        inputs[i] = lifted.node
+        nodes[i] = lifted.node
         return lifted
 
-    out = fn(*map_leaves(primals, on_input))
-    outputs: dict[int, int] = {}
-    position = iter(range(10**9))
+    inputs: list[dict[int, int]] = []
+    lifted_args = []
+    for arg, on in zip(args, active, strict=True):
+        if on:
+            inputs.append({})
+            arg = map_leaves(arg, _numbered(partial(tape_leaf, nodes=inputs[-1])))
+        lifted_args.append(arg)
 
-    def on_output(leaf: Any, is_text: bool) -> Any:
-        i = next(position)
+    def untape(leaf: Any, is_text: bool, i: int, nodes: dict[int, int]) -> Any:
         if isinstance(leaf, Tape) and leaf.level == level:
-            outputs[i] = leaf.node
+            nodes[i] = leaf.node
             return leaf.primal
         return leaf
 
-    value = map_leaves(out, on_output)
-    return value, Pullback(record, inputs, outputs)
+    outputs: list[dict[int, int]] = []
+    values = []
+    for out in fn(*lifted_args):
+        outputs.append({})
+        values.append(map_leaves(out, _numbered(partial(untape, nodes=outputs[-1]))))
+    return tuple(values), Transpose(record, tuple(inputs), tuple(outputs))
+
+
+def _numbered(on_leaf: Callable) -> Callable[[Any, bool], Any]:
+    """A function of leaves that is also told how many came before."""
+    position = itertools.count()
+    return lambda leaf, is_text: on_leaf(leaf, is_text, next(position))
+
+
+def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, Callable]:
+    """The value of ``fn(*primals)``, and its pullback: leaves of the value to leaves of ``primals``."""
+    (value,), transpose = linearize(lambda args: (fn(*args),), (primals,), (True,), method)
+    return value, lambda cotangents: transpose((cotangents,))[0]

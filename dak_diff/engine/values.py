@@ -19,6 +19,7 @@ from dak_diff.engine.awkward_internals import (
     buffer_type_of,
     diff_backend,
     indexes,
+    is_absent,
     leaf_data,
     map_layout,
     pack,
@@ -173,7 +174,7 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
     mine = leaf_values(primal)
     if not isinstance(tangent, (ak.Array, ak.Record)) and np.ndim(tangent) == 0:
         tangent = tangent.value if isinstance(tangent, Buffer) else tangent
-        return [_full(leaf, tangent) if is_float(leaf) else None for leaf in mine]
+        return [_full(leaf, tangent) if is_float(leaf) and not is_absent(leaf) else None for leaf in mine]
     if isinstance(primal, (ak.Array, ak.Record)):
         if not isinstance(tangent, (ak.Array, ak.Record)):
             tangent = ak.Array(tangent)
@@ -237,8 +238,10 @@ def derivative_like(value: Any, derivatives: dict[int, Any]) -> Any:
         i = next(position)
         if i in derivatives:
             return derivatives[i]
-        if is_text or not hasattr(leaf, "dtype"):
-            return leaf if is_text else type(leaf)(0)
+        if is_text or is_absent(leaf):
+            return leaf
+        if not hasattr(leaf, "dtype"):
+            return type(leaf)(0)
         return np.zeros_like(raw(leaf)) if np.ndim(leaf) else leaf.dtype.type(0)
 
     return map_leaves(value, on_leaf)

@@ -71,7 +71,7 @@ def single_task(name: str, fn: Callable, *args: Any) -> FoldedLayer:
     return FoldedLayer({(name, 0): Task((name, 0), fn, *args)})
 
 
-def _operand_name(operand: Any) -> str | None:
+def operand_name(operand: Any) -> str | None:
     """Layer name of a blockwise operand, None for a literal."""
     if isinstance(operand, (TaskRef, Alias)):
         key = operand.key
@@ -108,11 +108,11 @@ def repaired(layer: Any) -> Any:
 def _dependencies(layer: Any, known: Mapping[str, Any]) -> set[str]:
     """Names of the layers that a layer of ours refers to."""
     if isinstance(layer, Blockwise):
-        names = {
-            name if isinstance(name, str) and index is not None else _operand_name(name)
+        names = (
+            name if isinstance(name, str) and index is not None else operand_name(name)
             for name, index in layer.indices
-        }
-        return {name for name in names if name in known}
+        )
+        return {name for name in names if name is not None and name in known}
     if isinstance(layer, AwkwardTreeReductionLayer):
         return {layer.name_input}
     keys = {dep for node in layer.mapping.values() for dep in node.dependencies}
@@ -145,7 +145,7 @@ def map_layer(
 
 def _map_blockwise(layer: Blockwise, new_name: str, wrap: Callable, rename: Mapping[str, str]) -> Any:
     def operand(name: Any, index: Any) -> tuple:
-        target = _operand_name(name) if index is None else name
+        target = operand_name(name) if index is None else name
         if not isinstance(target, str) or target not in rename:
             return name, index
         return (TaskRef((rename[target], 0)), None) if index is None else (rename[target], index)

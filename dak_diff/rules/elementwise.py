@@ -110,6 +110,9 @@ class Elementwise(Primitive):
         self.ufunc, self.partials, self.output, self.flat = ufunc, partials, output, flat
         self.name = ufunc.__name__ if output is None else f"{ufunc.__name__}[{output}]"
 
+    def __reduce__(self) -> tuple:
+        return (_of_ufunc, (self.ufunc, self.output or 0))
+
     def impl(self, *args: Any, call: Callable | None = None) -> Any:
         out = (call or self.ufunc)(*args)
         return out if self.output is None else out[self.output]
@@ -157,6 +160,10 @@ class Elementwise(Primitive):
             _times(_conjugate(p), cotangent) if on and not _is_zero(p) else None
             for p, on in zip(partials, active, strict=True)
         )
+
+
+def _of_ufunc(ufunc: np.ufunc, output: int) -> Primitive:
+    return UFUNCS[ufunc][output]
 
 
 def _has_zero(partial: Any) -> bool:

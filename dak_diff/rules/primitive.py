@@ -132,6 +132,10 @@ class Primitive(ABC):
         They may still have the broadcast shape; the engine sums it away, once.
         """
 
+    def __reduce__(self) -> Any:
+        # A global of the module that defines it: residuals pickle by the name of their rule.
+        return self.name
+
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}>"
 

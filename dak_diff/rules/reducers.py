@@ -94,6 +94,9 @@ class Reduction(Primitive):
 
     kind = "custom"
 
+    def __reduce__(self) -> tuple:
+        return (_reducer, (self.name,))
+
     def impl(self, *args: Any, call: Callable, segments: Segments, **params: Any) -> Any:
         return call(*args)
 
@@ -294,3 +297,7 @@ REDUCERS: dict[str, Primitive] = {
     "any": NonDifferentiable("any", _LOGIC),
     "all": NonDifferentiable("all", _LOGIC),
 }
+
+
+def _reducer(name: str) -> Primitive:
+    return REDUCERS[name]

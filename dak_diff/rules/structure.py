@@ -172,6 +172,9 @@ class _Index(Linear):
     name = "take"
     kind = "selection"
 
+    def __reduce__(self) -> str:
+        return "index"
+
     def impl(self, x: Any, *, key: Any) -> Any:
         return x[key]
 

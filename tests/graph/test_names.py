@@ -1,0 +1,139 @@
+"""Names and numbers of layers and tasks: what is the same has one name, what differs has two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import awkward as ak
+import dask
+import dask_awkward as dak
+import numpy as np
+import pytest
+from helpers import SPLITS, array_of, collection
+
+import dak_diff as dd
+
+PRINT_NAMES = """
+import dask_awkward as dak, numpy as np
+from helpers import array_of, collection
+import dak_diff as dd
+x = collection(array_of("jagged"), [5, 3, 4])
+p = dd.parameter([1.0, 2.0], name="p")
+total = dak.sum(np.sin(x[x > 1] * p[0]) + p[1])
+for name in sorted(dd.jvp(total / dak.count(x), [x, p], [array_of("jagged", 1), np.array([0.5, 1.0])]).dask.layers):
+    print(name)
+"""
+
+
+@pytest.fixture
+def x():
+    return collection(array_of("jagged"), SPLITS["3"])
+
+
+def names_in_a_new_process(seed: str) -> list[str]:
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_NAMES], env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout.split()
+
+
+def test_names_are_the_same_in_every_process():
+    names = names_in_a_new_process("1")
+    assert any(name.startswith("jvp-") for name in names)
+    assert any(name.startswith("seed-") for name in names)
+    assert names == names_in_a_new_process("2")
+
+
+def test_the_same_request_has_the_same_name(x):
+    direction = array_of("jagged", 1)
+    first, second = (dd.jvp(np.sin(x), x, ak.copy(direction)) for _ in range(2))
+    assert first.dask.layers.keys() == second.dask.layers.keys()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: dd.jvp(np.sin(x), x, 2.0),
+        lambda x: dd.jvp(np.sin(x), x, array_of("jagged")),
+        lambda x: dd.jvp(np.sin(x), x, array_of("jagged", 1)),
+        lambda x: dd.jvp(np.sin(x), x, method="dual"),
+        lambda x: dd.jvp(np.sin(x), x, method="complex-step"),
+        lambda x: dd.jvp(np.sin(x), np.sin(x)),
+        lambda x: dd.jvp(np.sin(x), [x, np.sin(x)]),
+    ],
+)
+def test_another_request_has_another_name(x, other):
+    assert dd.jvp(np.sin(x), x).name != other(x).name
+
+
+def test_requests_that_differ_in_pairs(x):
+    """Arrays whose memory is used again: the second would find the numbers of the first."""
+    names = {dd.jvp(np.sin(x), x, array_of("jagged", seed)).name for seed in range(20)}
+    assert len(names) == 20
+
+
+def test_columns_of_one_record_have_different_names(jets):
+    records = collection(jets, SPLITS["3"])
+    by_pt, by_eta = (dd.jvp(records.px * records.eta, column) for column in (records.pt, records.eta))
+    assert by_pt.name != by_eta.name
+    both = dask.compute(by_pt, by_eta)
+    assert both[0].to_list() != both[1].to_list()
+
+
+def test_layers_that_do_not_depend_on_wrt_keep_their_names(x):
+    other = collection(array_of("jagged"), SPLITS["3"], "other")
+    weight = np.exp(other)[other > 1]
+    expr = dak.sum(weight, axis=1) * dak.sum(x, axis=1)
+    derivative = dd.jvp(expr, x)
+    assert weight.dask.layers.keys() <= derivative.dask.layers.keys()
+    assert x.name in derivative.dask.layers
+
+
+def test_one_layer_for_each_active_layer(x):
+    y = x
+    for _ in range(5):
+        y = np.sin(y)
+    value, tangent = dd.value_and_jvp(y, x)
+    assert len(y.dask.layers) == 1 + 5
+    # The source, its seed, five pairs, the tangent taken from the last.
+    assert len(tangent.dask.layers) == 1 + 1 + 5 + 1
+    assert value.dask.layers.keys() - tangent.dask.layers.keys() == {value.name}
+
+
+def test_masks_are_computed_once(x):
+    """The mask hangs on an active layer: it reads the primal of the pair, there is no second sine."""
+    y = np.sin(x)
+    value, tangent = dd.value_and_jvp(y[y > 0.9], x)
+    layers = [*value.dask.layers, *tangent.dask.layers]
+    assert y.name not in layers
+    assert len({name for name in layers if "sin" in name}) == 1
+
+
+def number_of_tasks(*collections):
+    return len({key for c in dask.optimize(*collections) for key in c.__dask_graph__().to_dict()})
+
+
+@pytest.mark.parametrize("split", ["1", "3", "12"])
+def test_tasks_of_a_chain(split):
+    x = collection(array_of("jagged"), SPLITS[split])
+    y = np.exp(np.sin(x) * 2 + 1)
+    n = len(SPLITS[split])
+    value, tangent = dd.value_and_jvp(y, x)
+    assert number_of_tasks(y) == n
+    assert number_of_tasks(tangent) == n
+    # One forward pass a partition, the value and the tangent taken from it.
+    assert number_of_tasks(value, tangent) == 3 * n
+
+
+def test_tasks_of_a_reduction():
+    x = collection(array_of("jagged"), SPLITS["12"])
+    total = dak.sum(np.sin(x))
+    value, tangent = dd.value_and_jvp(total, x)
+    primal_tasks = number_of_tasks(total)
+    assert number_of_tasks(tangent) == primal_tasks + 1
+    assert number_of_tasks(value, tangent) == primal_tasks + 2
