@@ -12,11 +12,12 @@ from dak_diff.errors import StructureError
 from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.forward import Forward
+from dak_diff.graph.reverse import Reverse
 from dak_diff.graph.seeds import as_operand
-from dak_diff.graph.wrt import flatten_nested, resolve
+from dak_diff.graph.wrt import Target, flatten_nested, resolve, unflatten_nested
 from dak_diff.parameter import Parameter
 
-__all__ = ["jvp", "plan", "value_and_jvp"]
+__all__ = ["grad", "jvp", "plan", "value_and_grad", "value_and_jvp", "vjp"]
 
 
 def jvp(
@@ -113,6 +114,57 @@ def value_and_jvp(
     seeds = [(as_operand(t, d),) for t, d in zip(activity.targets, directions, strict=True)]
     forward = Forward(activity, seeds)
     return as_collection(expr, *forward.value()), as_collection(expr, *forward.tangent())
+
+
+def value_and_grad(
+    expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep", disconnected: str = "raise"
+) -> tuple[Any, Any]:
+    """The value of a scalar collection and its gradient (reverse mode)."""
+    _require_scalar(expr)
+    return _reverse(expr, wrt, 1.0, method, residuals, disconnected)
+
+
+def grad(
+    expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep", disconnected: str = "raise"
+) -> Any:
+    """The gradient of a scalar collection (reverse mode), in the nesting of ``wrt``."""
+    return value_and_grad(expr, wrt, method=method, residuals=residuals, disconnected=disconnected)[1]
+
+
+def vjp(
+    expr: Any,
+    wrt: Any,
+    cotangents: Any = None,
+    *,
+    method: str = "auto",
+    residuals: str = "keep",
+    disconnected: str = "raise",
+) -> Any:
+    """Transposed derivative of a collection applied to a cotangent (reverse mode)."""
+    return _reverse(expr, wrt, cotangents, method, residuals, disconnected)[1]
+
+
+def _require_scalar(expr: Any) -> None:
+    if isinstance(expr, dak.Array) or (isinstance(expr, Parameter) and expr.ndim):
+        raise TypeError(
+            f"grad needs a scalar, not {expr!r}; use vjp with a cotangent of its type, or jacobian"
+        )
+
+
+def _reverse(
+    expr: Any, wrt: Any, cotangents: Any, method: str, residuals: str, disconnected: str
+) -> tuple[Any, Any]:
+    if residuals not in ("keep", "recompute"):
+        raise ValueError(f'residuals must be "keep" or "recompute", not {residuals!r}')
+    activity = plan(expr, wrt, method, disconnected)
+    whole = Target(expr, expr.name, (((), ()),))
+    seed = as_operand(whole, 1.0 if cotangents is None else cotangents, "cotangent")
+    reverse = Reverse(activity, seed, residuals == "keep")
+    gradients = [
+        as_collection(target.collection, *result)
+        for target, result in zip(activity.targets, reverse.gradients(), strict=True)
+    ]
+    return as_collection(expr, *reverse.value()), unflatten_nested(wrt, gradients)
 
 
 def plan(

@@ -74,6 +74,8 @@ class Activity:
         What becomes of each.
     influence : dict
         Layer -> target -> the columns of its result that the target reaches; ``()`` is all of it.
+    arrived : set of str
+        The layers that a target reaches from upstream.
     primitives : dict
         Active layer -> what it applies to values that carry a derivative.
     """
@@ -87,6 +89,7 @@ class Activity:
     order: list[str] = field(default_factory=list)
     states: dict[str, State] = field(default_factory=dict)
     influence: dict[str, dict[int, set[Path]]] = field(default_factory=dict)
+    arrived: set[str] = field(default_factory=set)
     primitives: dict[str, list[Primitive]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,6 +98,8 @@ class Activity:
         probe = Probe()
         for name in self.order:
             self.influence[name] = self._reached(name)
+            if self.influence[name]:
+                self.arrived.add(name)
             self.states[name] = self._state(name, probe)
             for i, target in enumerate(self.targets):
                 if target.base == name:

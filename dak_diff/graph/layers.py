@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dask._task_spec import Alias, GraphNode, Task, TaskRef, convert_legacy_task
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_task
 from dask.blockwise import Blockwise, blockwise_token
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardTreeReductionLayer
@@ -21,10 +21,13 @@ from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardTreeReductionLayer
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
 
 __all__ = [
+    "CotangentLayer",
     "FoldedLayer",
+    "as_list",
     "assemble",
     "label_of",
     "map_layer",
+    "operand_name",
     "partitionwise",
     "repaired",
     "single_task",
@@ -50,6 +53,14 @@ class FoldedLayer(MaterializedLayer):
         return MaterializedLayer({(name, 0): node.substitute(folded, key=(name, 0))})
 
 
+class CotangentLayer(MaterializedLayer):
+    """A materialised layer of cotangents: when only columns are asked for there is nothing in it."""
+
+    def mock(self) -> MaterializedLayer:
+        name = min(self.mapping)[0]
+        return MaterializedLayer({(name, 0): DataNode((name, 0), None)})
+
+
 def partitionwise(
     name: str, fn: Callable, operands: list[tuple[Any, Any]], numblocks: Mapping
 ) -> AwkwardBlockwiseLayer:
@@ -72,7 +83,7 @@ def single_task(name: str, fn: Callable, *args: Any) -> FoldedLayer:
 
 
 def operand_name(operand: Any) -> str | None:
-    """Layer name of a blockwise operand, None for a literal."""
+    """Layer name of a blockwise operand that has no index, None for a literal."""
     if isinstance(operand, (TaskRef, Alias)):
         key = operand.key
         return key[0] if isinstance(key, tuple) else key
@@ -166,7 +177,8 @@ def _map_blockwise(layer: Blockwise, new_name: str, wrap: Callable, rename: Mapp
     return AwkwardBlockwiseLayer.from_blockwise(new)
 
 
-def _as_list(values: list) -> list:
+def as_list(values: list) -> list:
+    """What a node of a tree gets, as it is."""
     return values
 
 
@@ -179,7 +191,7 @@ def _map_tree(
         name=new_name,
         name_input=rename.get(layer.name_input, layer.name_input),
         npartitions_input=layer.npartitions_input,
-        concat_func=_as_list,
+        concat_func=as_list,
         tree_node_func=node,
         finalize_func=final,
         split_every=layer.split_every,

@@ -40,7 +40,7 @@ class Operand:
         return self.literal if self.name is None else TaskRef((self.name, 0))
 
 
-def as_operand(target: Target, tangent: Any) -> Operand:
+def as_operand(target: Target, tangent: Any, what: str = "tangent") -> Operand:
     """Check a tangent against its target while the graph is built.
 
     Raises
@@ -51,44 +51,42 @@ def as_operand(target: Target, tangent: Any) -> Operand:
     if isinstance(tangent, (int, float, np.integer, np.floating)):
         return Operand(content_token(float(tangent)), literal=float(tangent))
     if target.on_all_partitions:
-        return _single(target, tangent)
+        return _single(target, tangent, what)
     if isinstance(tangent, (ak.Array, np.ndarray, list)):
-        tangent = _split(target, ak.Array(tangent))
+        tangent = _split(target, ak.Array(tangent), what)
     if isinstance(tangent, Parameter) and tangent.ndim == 0:
         return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask, partitioned=False)
     if not isinstance(tangent, dak.Array):
         raise StructureError(
-            f"the tangent of {target.label} must be a number, an ak.Array or a dask-awkward Array, "
+            f"the {what} of {target.label} must be a number, an ak.Array or a dask-awkward Array, "
             f"not {type(tangent).__name__}"
         )
-    _check_types(target, tangent)
+    _check_types(target, tangent, what)
     if tangent.npartitions != target.collection.npartitions:
         raise StructureError(
-            f"the tangent of {target.label} has {tangent.npartitions} partitions, "
+            f"the {what} of {target.label} has {tangent.npartitions} partitions, "
             f"wrt has {target.collection.npartitions}; they must be partitioned alike"
         )
     return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask)
 
 
-def _single(target: Target, tangent: Any) -> Operand:
+def _single(target: Target, tangent: Any, what: str) -> Operand:
     if is_dask_collection(tangent):
         return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask, partitioned=False)
     value = getattr(target.collection, "value", 0.0)
     if isinstance(value, ak.Array) is not isinstance(tangent, ak.Array) or (
         not isinstance(value, ak.Array) and np.shape(value) != np.shape(tangent)
     ):
-        raise StructureError(
-            f"the tangent of {target.label} must be as its value, {value!r}, not {tangent!r}"
-        )
+        raise StructureError(f"the {what} of {target.label} must be as its value, {value!r}, not {tangent!r}")
     tangent = tangent if isinstance(tangent, ak.Array) else np.asarray(tangent, dtype=float)
     return Operand(content_token(tangent), literal=tangent)
 
 
-def _check_types(target: Target, tangent: Any) -> None:
+def _check_types(target: Target, tangent: Any, what: str) -> None:
     mine, theirs = (c._meta.layout.form.type for c in (target.collection, tangent))
     if not mine.is_equal_to(theirs, all_parameters=False):
         raise StructureError(
-            f"the tangent of {target.label} has type {theirs}, wrt has {mine}; they must be the same. "
+            f"the {what} of {target.label} has type {theirs}, wrt has {mine}; they must be the same. "
             "dak.values_astype changes the numbers, dak.zip the structure."
         )
 
@@ -97,7 +95,7 @@ def _identity(array: ak.Array) -> ak.Array:
     return array
 
 
-def _split(target: Target, tangent: ak.Array) -> dak.Array:
+def _split(target: Target, tangent: ak.Array, what: str) -> dak.Array:
     """An array as a collection with the partitions of wrt: each task holds its own piece."""
     wrt = target.collection
     meta = ak.typetracer.typetracer_from_form(tangent.layout.form)
@@ -106,15 +104,15 @@ def _split(target: Target, tangent: ak.Array) -> dak.Array:
     elif wrt.known_divisions:
         if len(tangent) != wrt.divisions[-1]:
             raise StructureError(
-                f"the tangent of {target.label} has length {len(tangent)}, wrt has {wrt.divisions[-1]}"
+                f"the {what} of {target.label} has length {len(tangent)}, wrt has {wrt.divisions[-1]}"
             )
         bounds = zip(wrt.divisions[:-1], wrt.divisions[1:], strict=True)
         pieces = [tangent[start:stop] for start, stop in bounds]
     else:
         raise StructureError(
-            f"cannot split the tangent of {target.label} at partitions of unknown length. "
+            f"cannot split the {what} of {target.label} at partitions of unknown length. "
             "Call .eager_compute_divisions() on wrt first, or give a collection or a number."
         )
     return dak.from_map(
-        _identity, pieces, meta=meta, label="tangent", token=content_token(tangent) + f"-{wrt.npartitions}"
+        _identity, pieces, meta=meta, label=what, token=content_token(tangent) + f"-{wrt.npartitions}"
     )

@@ -8,6 +8,7 @@ columns that its value reads. Everything here pickles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import awkward as ak
@@ -36,7 +37,8 @@ def _walk(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _any_typetracer(args: tuple) -> bool:
+def any_typetracer(args: tuple) -> bool:
+    """Whether this is a run that only finds out which columns are read."""
     return any(dak.lib.core.is_typetracer(v) for v in _walk(args))
 
 
@@ -48,7 +50,7 @@ def _primals(value: Any) -> Any:
     return value
 
 
-def _on_typetracers(fn: Callable, args: tuple) -> Any:
+def on_typetracers(fn: Callable, args: tuple) -> Any:
     """``fn`` on typetracers; a number beside arrays becomes an array of one element.
 
     That is how dask-awkward computes metas. A typetracer without dimensions as the first
@@ -66,9 +68,15 @@ def _promoted(value: Any) -> Any:
     return value
 
 
-def _note(error: BaseException, text: str) -> None:
-    if hasattr(error, "add_note"):
-        error.add_note(text)
+@contextmanager
+def noting(text: str) -> Iterator[None]:
+    """Add to any error where it happened (Python 3.11 shows it below the message)."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "add_note"):
+            error.add_note(text)
+        raise
 
 
 class _Labelled:
@@ -89,21 +97,18 @@ class Pushforward(_Labelled):
         self.method = method
 
     def __call__(self, *args: Any) -> Any:
-        if _any_typetracer(args):
-            return _on_typetracers(self.fn, args)
-        try:
+        if any_typetracer(args):
+            return on_typetracers(self.fn, args)
+        with noting(f"This happened in dak_diff, in the tangent of layer {self.label!r}."):
             return pushforward(self.fn, args, self.method)
-        except Exception as error:
-            _note(error, f"This happened in dak_diff, in the tangent of layer {self.label!r}.")
-            raise
 
 
 class OnPrimals(_Labelled):
     """The function of a layer that hangs on active ones but has no derivative itself."""
 
     def __call__(self, *args: Any) -> Any:
-        if _any_typetracer(args):
-            return _on_typetracers(self.fn, args)
+        if any_typetracer(args):
+            return on_typetracers(self.fn, args)
         return self.fn(*_primals(args))
 
 
@@ -152,27 +157,25 @@ class Seed:
         self.columns, self.label = columns, label
 
     def __call__(self, value: Any, *tangents: Any) -> Any:
-        if _any_typetracer((value, *tangents)):
+        if any_typetracer((value, *tangents)):
             for tangent in tangents:
                 if dak.lib.core.is_typetracer(tangent):
                     ak.typetracer.touch_data(tangent)
             return _primals(value)
-        try:
+        with noting(f"This happened in dak_diff, where the tangent of {self.label} is put in."):
             pair = value if isinstance(value, Pair) else Pair(value, {}, len(tangents))
             for absolute, relative in self.columns:
-                pair = _seed_column(pair, absolute, [_select(t, relative) for t in tangents])
+                pair = _seed_column(pair, absolute, [select(t, relative) for t in tangents])
             return pair
-        except Exception as error:
-            _note(error, f"This happened in dak_diff, where the tangent of {self.label} is put in.")
-            raise
 
 
-def _select(value: Any, path: tuple[str, ...]) -> Any:
+def select(value: Any, path: tuple[str, ...]) -> Any:
+    """A column of a record; without a path the value itself."""
     return value[path] if path and isinstance(value, (ak.Array, ak.Record)) else value
 
 
 def _seed_column(pair: Pair, path: tuple[str, ...], tangents: list) -> Pair:
-    column = pushforward(lambda value: packed(_select(value, path)), (pair,))
+    column = pushforward(lambda value: packed(select(value, path)), (pair,))
     matched = [match_leaves(column.primal, tangent) for tangent in tangents]
     merged = dict(column.tangents)
     for i in matched[0]:
@@ -195,7 +198,7 @@ class TakeTangent:
         self.direction = direction
 
     def __call__(self, value: Any) -> Any:
-        if _any_typetracer((value,)):
+        if any_typetracer((value,)):
             return value
         pair = value if isinstance(value, Pair) else Pair(value, {})
         chosen = {i: tangents[self.direction] for i, tangents in pair.tangents.items()}

@@ -8,7 +8,7 @@ column counts, whatever the names of the selecting layers.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from dask.blockwise import Blockwise
 from dak_diff.graph.probe import has_float
 from dak_diff.parameter import Parameter
 
-__all__ = ["Target", "field_selection", "flatten_nested", "resolve"]
+__all__ = ["Target", "field_selection", "flatten_nested", "resolve", "unflatten_nested"]
 
 Path = tuple[str, ...]
 
@@ -63,6 +63,20 @@ def flatten_nested(obj: Any, where: tuple = ()) -> Iterator[tuple[tuple, Any]]:
             yield from flatten_nested(value, (*where, i))
     else:
         yield where, obj
+
+
+def unflatten_nested(obj: Any, leaves: Iterable[Any]) -> Any:
+    """The nest of ``obj`` with other leaves, given in the order of :func:`flatten_nested`."""
+    remaining = iter(leaves)
+
+    def rebuild(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {key: rebuild(value) for key, value in part.items()}
+        if isinstance(part, (list, tuple)):
+            return type(part)(rebuild(value) for value in part)
+        return next(remaining)
+
+    return rebuild(obj)
 
 
 def field_selection(layer: Any) -> tuple[str, list[Path]] | None:

@@ -1,0 +1,324 @@
+"""What runs inside a task of an adjoint graph.
+
+Between tasks a cotangent is a plain dict: position of a leaf -> array. Leaves without one are
+absent, so a record of many columns never grows arrays of zeros. On typetracers there is no
+cotangent: forward tasks run the plain function, all others pass None along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from dask.sizeof import sizeof
+
+from dak_diff.engine.transform import Transpose, linearize
+from dak_diff.engine.values import derivative_like, leaf_values, match_leaves, packed
+from dak_diff.graph.tasks import any_typetracer, noting, on_typetracers, select
+from dak_diff.graph.wrt import Path
+from dak_diff.rules.primitive import dtype_of, raw
+from dak_diff.rules.structure import real_if
+
+__all__ = [
+    "AddCotangents",
+    "Backward",
+    "ForwardSegment",
+    "Forwarded",
+    "PickValue",
+    "PutColumns",
+    "Recompute",
+    "SeedCotangent",
+    "Step",
+    "SumCotangents",
+    "TakeColumns",
+    "TakeGradient",
+    "TransposeTask",
+    "pack_output",
+]
+
+Cotangents = dict[int, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer inside a segment: ``fn`` of results of earlier steps, inputs, and constants.
+
+    Parameters
+    ----------
+    operands : tuple of (str, value)
+        ("step", name), ("input", position) or ("constant", value).
+    """
+
+    name: str
+    label: str
+    fn: Callable
+    operands: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    """What the forward pass of a segment leaves for one partition: its results and its transpose."""
+
+    values: tuple
+    transpose: Transpose | None
+
+
+@sizeof.register(Forwarded)  # type: ignore[untyped-decorator]
+def _sizeof_forwarded(forwarded: Forwarded) -> int:
+    size = sum(sizeof(value) for value in forwarded.values)
+    if forwarded.transpose is not None:
+        for node in forwarded.transpose.record:
+            size += sum(sizeof(raw(r)) for r in _arrays(node.residuals))
+    return int(size)
+
+
+def _arrays(residuals: Any) -> Iterable[Any]:
+    for residual in residuals:
+        if isinstance(residual, tuple):
+            yield from _arrays(residual)
+        elif hasattr(residual, "nbytes"):
+            yield residual
+
+
+class ForwardSegment:
+    """All partition-wise layers between two barriers, as one function of one partition.
+
+    Parameters
+    ----------
+    steps : tuple of Step
+        In topological order.
+    outputs : tuple of str
+        The steps whose results are needed outside.
+    active : tuple of bool
+        Which inputs carry a derivative.
+    keep : bool
+        Keep the transpose; otherwise :class:`Recompute` makes it again.
+    """
+
+    def __init__(
+        self, steps: tuple[Step, ...], outputs: tuple[str, ...], active: tuple[bool, ...], keep: bool = True
+    ):
+        self.steps, self.outputs, self.active, self.keep = steps, outputs, active, keep
+
+    def run(self, *inputs: Any) -> tuple:
+        """The results, on whatever the inputs are."""
+        remaining = _uses(self.steps, self.outputs)
+        results: dict[str, Any] = {}
+        for step in self.steps:
+            args = []
+            for kind, what in step.operands:
+                args.append(results[what] if kind == "step" else inputs[what] if kind == "input" else what)
+                if kind == "step":
+                    remaining[what] -= 1
+                    if not remaining[what]:
+                        del results[what]
+            with noting(f"This happened in dak_diff, in the forward pass of layer {step.label!r}."):
+                results[step.name] = step.fn(*args)
+        return tuple(results[name] for name in self.outputs)
+
+    def __call__(self, *inputs: Any) -> Forwarded:
+        if any_typetracer(inputs):
+            return Forwarded(on_typetracers(self.run, inputs), None)
+        if not self.keep:
+            return Forwarded(self.run(*inputs), None)
+        return Forwarded(*linearize(self.run, inputs, self.active))
+
+
+def _uses(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, int]:
+    count: dict[str, int] = dict.fromkeys((step.name for step in steps), 0)
+    for name in outputs:
+        count[name] += 1
+    for step in steps:
+        for kind, what in step.operands:
+            if kind == "step":
+                count[what] += 1
+    return count
+
+
+class Backward:
+    """Cotangents of the active inputs of a segment, from those of its results."""
+
+    def __init__(self, label: str, positions: tuple[int, ...]):
+        self.label, self.positions = label, positions
+
+    def __call__(self, forwarded: Forwarded, *cotangents: Cotangents | None) -> tuple | None:
+        if forwarded.transpose is None:
+            return None
+        return self.pull(forwarded.transpose, len(forwarded.values), cotangents)
+
+    def pull(self, transpose: Transpose, results: int, cotangents: tuple) -> tuple:
+        given = dict(zip(self.positions, cotangents, strict=True))
+        with noting(f"This happened in dak_diff, in the cotangents of segment {self.label!r}."):
+            return transpose(tuple(given.get(i) for i in range(results)))
+
+
+class Recompute(Backward):
+    """The same without what the forward pass kept: runs it again."""
+
+    def __init__(self, label: str, positions: tuple[int, ...], segment: ForwardSegment):
+        super().__init__(label, positions)
+        self.segment = segment
+
+    def __call__(self, *args: Any) -> tuple | None:
+        count = len(self.segment.active)
+        inputs, cotangents = args[:count], args[count:]
+        if any_typetracer(inputs):
+            return None
+        values, transpose = linearize(self.segment.run, inputs, self.segment.active)
+        return self.pull(transpose, len(values), cotangents)
+
+
+class TransposeTask:
+    """Cotangents of the active dependencies of one task, from those of its result.
+
+    Runs the task again: what such tasks compute with is small, the rest they only move.
+    """
+
+    def __init__(self, fn: Callable, active: tuple[bool, ...], label: str):
+        self.fn, self.active, self.label = fn, active, label
+
+    def __call__(self, cotangent: Cotangents | None, *args: Any) -> tuple | None:
+        if not cotangent or any_typetracer(args):
+            return None
+        with noting(f"This happened in dak_diff, in the cotangents of layer {self.label!r}."):
+            _, transpose = linearize(lambda *a: (self.fn(*a),), args, self.active)
+            return transpose((cotangent,))
+
+
+class PickValue:
+    """One result of a segment."""
+
+    def __init__(self, position: int):
+        self.position = position
+
+    def __call__(self, forwarded: Forwarded) -> Any:
+        return forwarded.values[self.position]
+
+
+def pick(result: Any, position: int | None) -> Cotangents | None:
+    """One entry of what a backward task gave; itself, if it is cotangents already."""
+    return result if result is None or isinstance(result, dict) or position is None else result[position]
+
+
+class AddCotangents:
+    """Sum of the cotangents of one value from all that use it.
+
+    Parameters
+    ----------
+    positions : tuple of int or None
+        For each argument the entry to take.
+    """
+
+    def __init__(self, positions: tuple[int | None, ...]):
+        self.positions = positions
+
+    def __call__(self, *results: Any) -> Cotangents | None:
+        picked = (pick(r, p) for r, p in zip(results, self.positions, strict=True))
+        return add_cotangents(picked)
+
+
+def add_cotangents(given: Iterable[Cotangents | None], widen: bool = False) -> Cotangents | None:
+    total: Cotangents | None = None
+    for cotangents in given:
+        if cotangents is None:
+            continue
+        total = {} if total is None else total
+        for leaf, cotangent in cotangents.items():
+            if widen:
+                cotangent = _widened(cotangent)
+            total[leaf] = total[leaf] + cotangent if leaf in total else cotangent
+    return total
+
+
+def _widened(cotangent: Any) -> Any:
+    wide = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
+    return real_if(cotangent, np.promote_types(dtype_of(cotangent), wide[dtype_of(cotangent).kind]))
+
+
+class SumCotangents:
+    """Sum over partitions, in double precision: one node of a tree."""
+
+    def __init__(self, position: int):
+        self.position = position
+
+    def __call__(self, results: list) -> Cotangents | None:
+        return add_cotangents((pick(r, self.position) for r in results), widen=True)
+
+
+class SeedCotangent:
+    """The user's cotangent as cotangents of the leaves of the output."""
+
+    def __init__(self, label: str):
+        self.label = label
+
+    def __call__(self, value: Any, cotangent: Any, partition: tuple[int, ...] = (0,)) -> Cotangents | None:
+        if any_typetracer((value, cotangent)):
+            for v in (value, cotangent):
+                if isinstance(v, ak.Array) and any_typetracer((v,)):
+                    ak.typetracer.touch_data(v)
+            return None
+        where = f"This happened in dak_diff, in the cotangent of {self.label!r}, partition {partition[0]}."
+        with noting(where):
+            return match_leaves(value, cotangent, "cotangent")
+
+
+def pack_output(value: Any) -> Any:
+    """The output in its canonical layout, in which it and its cotangent have matching leaves."""
+    return value if any_typetracer((value,)) else packed(value)
+
+
+class TakeColumns:
+    """The columns to differentiate by, in their canonical layout."""
+
+    def __init__(self, paths: tuple[Path, ...]):
+        self.paths = paths
+
+    def __call__(self, value: Any) -> tuple:
+        if any_typetracer((value,)):
+            return tuple(select(value, path) for path in self.paths)
+        return tuple(packed(select(value, path)) for path in self.paths)
+
+
+class PutColumns:
+    """Puts columns back where they came from, so that every path through them is seen."""
+
+    def __init__(self, paths: tuple[Path, ...]):
+        self.paths = paths
+
+    def __call__(self, value: Any, columns: tuple) -> Any:
+        for path, column in zip(self.paths, columns, strict=True):
+            value = ak.with_field(value, column, path) if path else column
+        return value
+
+
+class TakeGradient:
+    """The cotangents of columns as a value of the type of wrt.
+
+    Parameters
+    ----------
+    places : tuple of path
+        Where each column is in the value of wrt.
+    """
+
+    def __init__(self, places: tuple[Path, ...]):
+        self.places = places
+
+    def __call__(self, columns: Any, cotangents: Cotangents | None, whole: Any = None) -> Any:
+        if any_typetracer((columns, whole)):
+            return self._assembled(columns, whole)
+        own = dict(enumerate(leaf_values(columns)))
+        fitted = {leaf: real_if(c, dtype_of(own[leaf])) for leaf, c in (cotangents or {}).items()}
+        gradients = derivative_like(columns, fitted)
+        return self._assembled(gradients, None if whole is None else derivative_like(packed(whole), {}))
+
+    def _assembled(self, columns: Any, whole: Any) -> Any:
+        if not self.places:
+            return columns
+        if self.places == ((),):
+            return columns[0]
+        for place, column in zip(self.places, columns, strict=True):
+            whole = ak.with_field(whole, column, place)
+        return whole

@@ -1,0 +1,493 @@
+"""Reverse mode over a graph: the transposed adjoint graph.
+
+The touched partition-wise layers are gathered into segments; each gets two layers:
+``fwd-<labels>`` (its results, and its transpose held as data) and ``vjp-<labels>``
+(cotangents of its results to cotangents of its inputs). Every edge turns round: what a value
+used by all partitions receives is summed by a tree, reductions and other materialised layers
+are transposed task by task, and what several consumers give back is added. Nothing runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from graphlib import TopologicalSorter
+from typing import Any
+
+import dask_awkward as dak
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_task
+from dask.base import tokenize
+from dask.blockwise import BlockIndex, Blockwise
+from dask.highlevelgraph import HighLevelGraph
+from dask_awkward.layers import AwkwardTreeReductionLayer
+
+from dak_diff.graph.active import Activity, State
+from dak_diff.graph.adjoint_tasks import (
+    AddCotangents,
+    Backward,
+    ForwardSegment,
+    PickValue,
+    PutColumns,
+    Recompute,
+    SeedCotangent,
+    Step,
+    SumCotangents,
+    TakeColumns,
+    TakeGradient,
+    TransposeTask,
+    pack_output,
+)
+from dak_diff.graph.layers import (
+    CotangentLayer,
+    as_list,
+    assemble,
+    label_of,
+    map_layer,
+    operand_name,
+    partitionwise,
+    repaired,
+    single_task,
+)
+from dak_diff.graph.seeds import Operand
+from dak_diff.graph.segments import Node, gather, readers
+from dak_diff.graph.tasks import CallNode, CallTask, OnPrimals
+from dak_diff.graph.wrt import Target
+
+__all__ = ["Reverse"]
+
+_SPLIT_EVERY = 8
+
+
+class Reverse:
+    """The adjoint graph of one expression.
+
+    Parameters
+    ----------
+    activity : Activity
+        What lies between the expression and its targets.
+    seed : Operand
+        The cotangent of the expression.
+    keep : bool
+        Keep what the forward pass knows until the backward pass; otherwise run it again.
+    """
+
+    def __init__(self, activity: Activity, seed: Operand, keep: bool = True):
+        self.activity, self.seed, self.keep = activity, seed, keep
+        self.graph, self.expr, self.targets = activity.graph, activity.expr, activity.targets
+        bases = [(t.base, t.columns) for t in self.targets]
+        self.token = tokenize(activity.method, bases, self.expr.name, keep)
+        self.layers: dict[str, Any] = {}
+        #: layer -> layer that gives its plain value in this graph
+        self.values: dict[str, str] = {}
+        #: layer -> number of partitions
+        self.blocks: dict[str, int] = {}
+        #: base -> the layer in which its columns were put back
+        self.cut: dict[str, str] = {}
+        #: target -> the layer of its columns
+        self.columns: list[str] = [target.base for target in self.targets]
+        #: layer -> (layer of cotangents, entry to take)
+        self.given: dict[str, list[tuple[str, int | None]]] = {}
+        self.pseudo: dict[str, tuple[Callable, list[str]]] = {}
+        self.forwards: dict[int, tuple[str, list[tuple[Any, Any]], dict[str, int], ForwardSegment]] = {}
+        self.inputs: dict[int, list[tuple[str, bool]]] = {}
+        if seed.graph is not None:
+            self.layers.update({n: repaired(layer) for n, layer in seed.graph.layers.items()})
+        self._build()
+
+    # ---------------------------------------------------------------- the layers, and columns cut out
+
+    def _build(self) -> None:
+        nodes = self._nodes()
+        self.depth, self.segments = gather(nodes)
+        self.read_by = readers(nodes)
+        self.owner = {m: i for i, segment in enumerate(self.segments) for m in segment.members}
+        self.barriers = [node.name for node in nodes if node.barrier]
+        for depth in range(max(self.depth.values(), default=0) + 1):
+            for number, segment in enumerate(self.segments):
+                if segment.depth == depth:
+                    self._forward_segment(number)
+            for name in self.barriers:
+                if self.depth[name] == depth:
+                    self._forward_barrier(name)
+
+    def _nodes(self) -> list[Node]:
+        touched: set[str] = set()
+        nodes: list[Node] = []
+
+        def add(name: str, reads: list[str], barrier: bool = False, cut: bool = False) -> None:
+            touched.add(name)
+            nodes.append(Node(name, tuple(r for r in dict.fromkeys(reads) if r in touched), barrier, cut))
+
+        for name in self.activity.order:
+            layer = self.graph.layers[name]
+            if self.activity.states[name] is State.KEPT:
+                self.layers[name] = repaired(layer)
+            else:
+                reads = [self._source(name, dep) for dep in self.activity.upstream(name)]
+                single = any(t.base == name and t.on_all_partitions for t in self.targets)
+                add(name, reads, barrier=not isinstance(layer, Blockwise), cut=single)
+            for i, target in enumerate(self.targets):
+                if target.base == name and not target.on_all_partitions:
+                    self._cut_columns(i, target, add, touched)
+        self.final = self.cut.get(self.expr.name, self.expr.name)
+        if isinstance(self.expr, dak.Array):
+            name = f"packed-{label_of(self.expr.name)}-{tokenize(self.final, self.token)}"
+            self.pseudo[name] = (pack_output, [self.final])
+            self.blocks[name] = self.expr.npartitions
+            add(name, [self.final])
+            self.final = name
+        return nodes
+
+    def _cut_columns(self, i: int, target: Target, add: Callable, touched: set[str]) -> None:
+        current = self.cut.get(target.base, target.base)
+        paths = tuple(absolute for absolute, _ in target.columns)
+        token = tokenize(current, paths, i, self.token)
+        column, back = (f"{role}-{label_of(target.base)}-{token}" for role in ("column", "wrt"))
+        blocks = target.collection.npartitions
+        self.blocks.update({column: blocks, back: blocks})
+        self.pseudo[column] = (TakeColumns(paths), [current])
+        self.pseudo[back] = (PutColumns(paths), [current, column])
+        if current in touched:
+            add(column, [current], cut=True)
+        else:
+            self.layers[column] = partitionwise(
+                column, TakeColumns(paths), [(current, ("i",))], {current: (blocks,)}
+            )
+        add(back, [current, column])
+        self.columns[i], self.cut[target.base] = column, back
+
+    def _source(self, reader: str, dep: str) -> str:
+        """What a layer reads for ``dep``: with the columns put back, if they reach it."""
+        return self.cut.get(dep, dep) if reader in self.activity.arrived else dep
+
+    def _is_active(self, name: str) -> bool:
+        if name in self.pseudo or name in self.columns:
+            return True
+        return self.activity.states[name] is State.ACTIVE
+
+    # ---------------------------------------------------------------- forward
+
+    def _new_name(self, role: str, label: str, *what: Any) -> str:
+        return f"{role}-{label}-{tokenize(what, self.token)}"
+
+    def _value(self, name: str) -> str:
+        return self.values.get(name, name)
+
+    def _forward_barrier(self, name: str) -> None:
+        layer, upstream = self.graph.layers[name], self.activity.upstream(name)
+        rename = {dep: self._value(self._source(name, dep)) for dep in upstream}
+        new = self._new_name("value", label_of(name), name)
+        wrap = partial(OnPrimals, label=label_of(name))
+        self.layers[new] = map_layer(layer, new, wrap, rename, upstream)
+        self.values[name] = new
+        self.blocks[name] = len(layer.get_output_keys())
+
+    def _forward_segment(self, number: int) -> None:
+        segment = self.segments[number]
+        members = set(segment.members)
+        inputs: dict[tuple[Any, bool], int] = {}
+        operands: list[tuple[Any, Any]] = []
+        numblocks: dict[str, int] = {}
+        steps = []
+
+        def external(name: Any, operand: Any, index: Any, blocks: int | None) -> tuple[str, int]:
+            key = (name, index is not None)
+            if key not in inputs:
+                inputs[key] = len(operands)
+                operands.append((operand, index))
+                if blocks is not None and isinstance(operand, str):
+                    numblocks[operand] = blocks
+            return ("input", inputs[key])
+
+        for name in segment.members:
+            if name in self.pseudo:
+                fn, reads = self.pseudo[name]
+                resolved = [
+                    ("step", r) if r in members else external(r, self._value(r), ("i",), self.blocks[name])
+                    for r in reads
+                ]
+            else:
+                fn, resolved = self._resolve(name, members, external)
+            steps.append(Step(name, label_of(name), fn, tuple(resolved)))
+        self._emit_forward(number, tuple(steps), list(inputs), operands, numblocks)
+
+    def _resolve(self, name: str, members: set[str], external: Callable) -> tuple[Callable, list]:
+        layer = repaired(self.graph.layers[name])
+        self.blocks[name] = len(layer)
+        resolved = []
+        for operand, index in layer.indices:
+            dep = operand_name(operand) if index is None else operand
+            if dep is None:
+                resolved.append(("constant", operand.value if isinstance(operand, DataNode) else operand))
+            elif dep in layer.io_deps:
+                resolved.append(external(dep, layer.io_deps[dep], ("i",), None))
+            else:
+                read = self._source(name, dep)
+                if read in members:
+                    resolved.append(("step", read))
+                elif index is None:
+                    value = self._value(read)
+                    reference = operand if value == dep else TaskRef((value, 0))
+                    resolved.append(external(read, reference, None, None))
+                else:
+                    resolved.append(external(read, self._value(read), ("i",), layer.numblocks[dep][0]))
+        return CallTask(layer.task), resolved
+
+    def _emit_forward(
+        self, number: int, steps: tuple, inputs: list, operands: list, numblocks: dict[str, int]
+    ) -> None:
+        segment = self.segments[number]
+        outputs = tuple(name for name in segment.members if self._is_needed(name, number))
+        active = tuple(isinstance(n, str) and self._known(n) and self._is_active(n) for n, _ in inputs)
+        label = _label([step.label for step in steps if step.name not in self.pseudo])
+        fn = ForwardSegment(steps, outputs, active, self.keep)
+        new = self._new_name("fwd", label, segment.members)
+        blocks = {name: (n,) for name, n in numblocks.items()}
+        self.layers[new] = partitionwise(new, fn, operands, blocks)
+        for position, name in enumerate(outputs):
+            value = self._new_name("value", label_of(name), name)
+            count = self.blocks[name]
+            self.layers[value] = partitionwise(value, PickValue(position), [(new, ("i",))], {new: (count,)})
+            self.values[name] = value
+        self.forwards[number] = (new, operands, numblocks, fn)
+        self.inputs[number] = inputs
+
+    def _known(self, name: str) -> bool:
+        return name in self.activity.states or name in self.pseudo
+
+    def _is_needed(self, name: str, number: int) -> bool:
+        outside = any(self.owner.get(reader) != number for reader in self.read_by.get(name, ()))
+        return outside or name == self.final or name in self.columns
+
+    # ---------------------------------------------------------------- backward
+
+    def _backward(self) -> None:
+        self._seed_output()
+        for depth in range(max(self.depth.values(), default=0), -1, -1):
+            for name in reversed(self.barriers):
+                if self.depth[name] == depth:
+                    self._backward_barrier(name)
+            for number, segment in enumerate(self.segments):
+                if segment.depth == depth:
+                    self._backward_segment(number)
+
+    def _seed_output(self) -> None:
+        value, label = self._value(self.final), label_of(self.expr.name)
+        name = self._new_name("seed", label, value, self.seed.token)
+        fn = SeedCotangent(label)
+        if isinstance(self.expr, dak.Array):
+            blocks = (self.expr.npartitions,)
+            operands = [(value, ("i",)), self.seed.as_operand(), (BlockIndex(blocks), ("i",))]
+            names = [value, *([self.seed.name] if self.seed.name and self.seed.partitioned else [])]
+            self.layers[name] = partitionwise(name, fn, operands, dict.fromkeys(names, blocks))
+        else:
+            self.layers[name] = single_task(name, fn, TaskRef((value, 0)), self.seed.as_task_argument())
+        self.given[self.final] = [(name, None)]
+
+    def _cotangent(self, name: str) -> str | None:
+        """The layer of the cotangents of a value: the sum of what its consumers gave."""
+        given = self.given.get(name)
+        if not given:
+            return None
+        if len(given) == 1 and given[0][1] is None:
+            return given[0][0]
+        new = self._new_name("add-cotangents", label_of(name), name, given, self.seed.token)
+        fn = AddCotangents(tuple(position for _, position in given))
+        if name in self.owner or self.blocks.get(name, 1) > 1 or self._is_column(name):
+            operands = [(layer, ("i",)) for layer, _ in given]
+            blocks = dict.fromkeys((layer for layer, _ in given), (self.blocks[name],))
+            self.layers[new] = partitionwise(new, fn, operands, blocks)
+        else:
+            self.layers[new] = single_task(new, fn, *(TaskRef((layer, 0)) for layer, _ in given))
+        self.given[name] = [(new, None)]
+        return new
+
+    def _is_column(self, name: str) -> bool:
+        return name in self.pseudo
+
+    def _backward_segment(self, number: int) -> None:
+        forward, operands, numblocks, fn = self.forwards[number]
+        found = [(i, self._cotangent(name)) for i, name in enumerate(fn.outputs) if self._is_active(name)]
+        found = [(i, layer) for i, layer in found if layer is not None]
+        if not found or not any(fn.active):
+            return
+        positions = tuple(i for i, _ in found)
+        cotangents = [layer for _, layer in found]
+        blocks = self.blocks[self.segments[number].members[0]]
+        label = forward.removeprefix("fwd-").rsplit("-", 1)[0]
+        new = self._new_name("vjp", label, forward, cotangents)
+        if self.keep:
+            task: Callable = Backward(label, positions)
+            before, counts = [(forward, ("i",))], {forward: (blocks,)}
+        else:
+            task = Recompute(label, positions, fn)
+            before, counts = list(operands), {name: (n,) for name, n in numblocks.items()}
+        counts.update(dict.fromkeys(cotangents, (blocks,)))
+        self.layers[new] = partitionwise(new, task, [*before, *((c, ("i",)) for c in cotangents)], counts)
+        entry = 0
+        for (name, indexed), on in zip(self.inputs[number], fn.active, strict=True):
+            if on:
+                given = (new, entry) if indexed else (self._tree_sum(name, new, entry, blocks), None)
+                self.given.setdefault(name, []).append(given)
+                entry += 1
+
+    def _tree_sum(self, name: str, layer: str, entry: int, blocks: int) -> str:
+        new = self._new_name("sum-cotangents", label_of(name), name, layer, entry)
+        self.layers[new] = AwkwardTreeReductionLayer(
+            name=new,
+            name_input=layer,
+            npartitions_input=blocks,
+            concat_func=as_list,
+            tree_node_func=SumCotangents(entry),
+            split_every=_SPLIT_EVERY,
+            tree_node_name=f"tree-node-{new}",
+        )
+        return new
+
+    def _backward_barrier(self, name: str) -> None:
+        cotangent = self._cotangent(name)
+        if cotangent is None or not self._is_active(name):
+            return
+        value = self._value(name)
+        sources = {self._value(s): s for s in (self._source(name, d) for d in self.activity.upstream(name))}
+        transposed = _TransposedLayer(
+            self.layers[value],
+            value,
+            cotangent,
+            self._new_name("vjp", label_of(name), value, cotangent),
+            {v: self._is_active(s) for v, s in sources.items() if self._known(s)},
+            label_of(name),
+            [self.layers[v] for v in sources],
+        )
+        self.layers[transposed.name] = CotangentLayer(transposed.tasks)
+        for source_value, parts in transposed.external.items():
+            source = sources[source_value]
+            new = self._new_name("cotangents", label_of(source), source, transposed.name)
+            count = self.blocks.get(source) or len(self.layers[source_value].get_output_keys())
+            self.blocks[source] = count
+            tasks: dict[Any, GraphNode] = {}
+            for i in range(count):
+                refs = parts.get(i, [])
+                fn = AddCotangents(tuple(position for _, position in refs))
+                key = (new, i)
+                tasks[key] = Task(key, fn, *(TaskRef(k) for k, _ in refs)) if refs else DataNode(key, None)
+            self.layers[new] = CotangentLayer(tasks)
+            self.given.setdefault(source, []).append((new, None))
+
+    # ---------------------------------------------------------------- results
+
+    def value(self) -> tuple[HighLevelGraph, str]:
+        """The graph of the value that comes with the gradient, and the name of its layer."""
+        name = self._value(self.final)
+        return assemble(self.layers, self.graph, name), name
+
+    def gradients(self) -> list[tuple[HighLevelGraph, str]]:
+        """For each target the graph of its gradient, and the name of its layer."""
+        self._backward()
+        return [self._gradient(i, target) for i, target in enumerate(self.targets)]
+
+    def _gradient(self, i: int, target: Target) -> tuple[HighLevelGraph, str]:
+        column = self.columns[i]
+        value, cotangent = self._value(column), self._cotangent(column)
+        name = self._new_name("gradient", label_of(target.base), column, cotangent, self.seed.token)
+        if target.on_all_partitions:
+            reference = None if cotangent is None else TaskRef((cotangent, 0))
+            self.layers[name] = single_task(name, TakeGradient(()), TaskRef((value, 0)), reference)
+        else:
+            blocks = (target.collection.npartitions,)
+            places = tuple(relative for _, relative in target.columns)
+            operands: list[tuple[Any, Any]] = [(value, ("i",))]
+            operands.append((DataNode(None, None), None) if cotangent is None else (cotangent, ("i",)))
+            names = [value, *([] if cotangent is None else [cotangent])]
+            if places != ((),):
+                whole = target.collection
+                self.layers.update(
+                    {n: repaired(layer) for n, layer in whole.dask.layers.items() if n not in self.layers}
+                )
+                self.graph = HighLevelGraph.merge(self.graph, whole.dask)
+                operands.append((whole.name, ("i",)))
+                names.append(whole.name)
+            self.layers[name] = partitionwise(
+                name, TakeGradient(places), operands, dict.fromkeys(names, blocks)
+            )
+        return assemble(self.layers, self.graph, name), name
+
+
+def _label(labels: list[str]) -> str:
+    """A few labels that say what a segment is."""
+    distinct = list(dict.fromkeys(label for label in labels if label != "getitem"))
+    return "-".join(distinct[-3:]) or "getitem"
+
+
+class _TransposedLayer:
+    """A materialised layer turned round, task by task.
+
+    Attributes
+    ----------
+    tasks : dict
+        The transposed tasks.
+    external : dict
+        Layer it reads -> partition -> (task, entry) that give cotangents to it.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        layer_name: str,
+        cotangent: str,
+        name: str,
+        active: dict[str, bool],
+        label: str,
+        upstream: list[Any],
+    ):
+        self.name, self.active, self.label = name, active, label
+        self.tasks: dict[Any, GraphNode] = {}
+        self.external: dict[str, dict[int, list[tuple[Any, int | None]]]] = {
+            source: {} for source, on in active.items() if on
+        }
+        mapping = dict(layer)
+        keys = set(mapping).union(*(u.get_output_keys() for u in upstream))
+        nodes = {
+            key: task if isinstance(task, GraphNode) else convert_legacy_task(key, task, keys)
+            for key, task in mapping.items()
+        }
+        order = TopologicalSorter(
+            {
+                key: sorted((d for d in node.dependencies if d in nodes), key=str)
+                for key, node in nodes.items()
+            }
+        )
+        given: dict[Any, list[tuple[Any, int | None]]] = {
+            key: [((cotangent, *key[1:]), None)] for key in nodes if key[0] == layer_name
+        }
+        for key in reversed(list(order.static_order())):
+            if key in given:
+                self._transpose(nodes, nodes[key], self._sum(given[key]), given)
+
+    def _sum(self, given: list[tuple[Any, int | None]]) -> Any:
+        if len(given) == 1 and given[0][1] is None:
+            return given[0][0]
+        return self._add(AddCotangents(tuple(position for _, position in given)), *(k for k, _ in given))
+
+    def _add(self, fn: Callable, *keys: Any) -> Any:
+        key = (self.name, len(self.tasks))
+        self.tasks[key] = Task(key, fn, *(TaskRef(k) for k in keys))
+        return key
+
+    def _transpose(self, nodes: dict, node: GraphNode, cotangent: Any, given: dict) -> None:
+        if isinstance(node, Alias):
+            self._give(nodes, node.target, (cotangent, None), given)
+            return
+        order = tuple(sorted(node.dependencies, key=str))
+        active = tuple(dep in nodes or self.active.get(dep[0], False) for dep in order)
+        if not any(active):
+            return
+        task = self._add(TransposeTask(CallNode(node, order), active, self.label), cotangent, *order)
+        for entry, dep in enumerate(dep for dep, on in zip(order, active, strict=True) if on):
+            self._give(nodes, dep, (task, entry), given)
+
+    def _give(self, nodes: dict, dep: Any, what: tuple[Any, int | None], given: dict) -> None:
+        if dep in nodes:
+            given.setdefault(dep, []).append(what)
+        elif dep[0] in self.external:
+            self.external[dep[0]].setdefault(dep[1], []).append(what)
