@@ -443,11 +443,9 @@ def pack(layout: Content) -> Content:
     def to_index(data: Any) -> Index:
         return Index(nplike.asarray(data), nplike=nplike)
 
-    if isinstance(layout, EmptyArray):
+    if isinstance(layout, EmptyArray) or _is_projected_away(layout):
         return layout
     if isinstance(layout, NumpyArray):
-        if isinstance(layout.data, PlaceholderArray):
-            return layout
         return pack(layout.to_RegularArray()) if layout.data.ndim > 1 else layout.to_contiguous()
     if isinstance(layout, (ListOffsetArray, ListArray)):
         layout = layout.to_ListOffsetArray64(True)
@@ -476,6 +474,13 @@ def pack(layout: Content) -> Content:
             compact[chosen] = np.arange(chosen.sum())
         return UnionArray(layout.tags, to_index(compact), contents, parameters=parameters)
     raise TypeError(f"unknown layout class {type(layout).__name__}")
+
+
+def _is_projected_away(layout: Content) -> bool:
+    buffers = (
+        getattr(layout, name, None) for name in ("_data", "_offsets", "_starts", "_index", "_mask", "_tags")
+    )
+    return any(is_absent(getattr(buffer, "_data", buffer)) for buffer in buffers)
 
 
 def indexes(layout: Content) -> list[Any]:

@@ -56,18 +56,20 @@ class Tape(Traced):
         return Tape(self.level, out, self.record, len(self.record) - 1, self.method)
 
 
-def backward(record: list[Node], seeds: dict[int, Any]) -> dict[int, Any]:
-    """Cotangents of the leaves of a record, from those of its outputs.
+def backward(record: list[Node], seeds: dict[int, Any], watched: set[int]) -> dict[int, Any]:
+    """Cotangents of watched nodes of a record, from those of its outputs.
 
     Parameters
     ----------
     seeds : dict
         Position of a node -> its cotangent.
+    watched : set of int
+        Positions of the nodes whose cotangents are wanted.
 
     Returns
     -------
     dict
-        Position of a leaf -> its cotangent; leaves that nothing reached are absent.
+        Position of a watched node -> its cotangent; what nothing reached is absent.
     """
     cotangents = dict(seeds)
     reached = {}
@@ -75,9 +77,10 @@ def backward(record: list[Node], seeds: dict[int, Any]) -> dict[int, Any]:
         cotangent = cotangents.pop(position, None)
         if cotangent is None:
             continue
+        if position in watched:
+            reached[position] = cotangent
         node = record[position]
         if node.primitive is None:
-            reached[position] = cotangent
             continue
         active = tuple(parent >= 0 for parent in node.parents)
         pulled = node.primitive.pull(node.residuals, cotangent, active)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from dak_diff.engine.awkward_internals import is_absent
@@ -20,9 +19,9 @@ from dak_diff.rules.primitive import Primitive
 
 __all__ = [
     "METHODS",
+    "Taping",
     "Transpose",
     "lift",
-    "linearize",
     "lower",
     "pullback",
     "pushforward",
@@ -112,78 +111,91 @@ def used_primitives(fn: Callable, args: tuple) -> list[Primitive]:
 
 
 class Transpose:
-    """The transposed linear map of a function of several values, some of them active.
+    """The transposed linear map of a function of several values.
 
     Parameters
     ----------
     record : list of Node
         What was done.
-    inputs : tuple of dict
-        For each active argument: position of a leaf -> its node.
+    watched : tuple of dict
+        For each watched value: position of a leaf -> its node.
     outputs : tuple of dict
         For each result: position of a leaf -> its node.
     """
 
     def __init__(
-        self, record: list[Node], inputs: tuple[dict[int, int], ...], outputs: tuple[dict[int, int], ...]
+        self, record: list[Node], watched: tuple[dict[int, int], ...], outputs: tuple[dict[int, int], ...]
     ):
-        self.record, self.inputs, self.outputs = record, inputs, outputs
+        self.record, self.watched, self.outputs = record, watched, outputs
 
     def __call__(self, cotangents: tuple[dict[int, Any] | None, ...]) -> tuple[dict[int, Any], ...]:
-        """Cotangents of the leaves of the active arguments, from those of the leaves of the results."""
+        """Cotangents of the leaves of the watched values, from those of the leaves of the results."""
         seeds: dict[int, Any] = {}
         for nodes, given in zip(self.outputs, cotangents, strict=True):
             for leaf, cotangent in (given or {}).items():
                 if leaf in nodes:
                     node = nodes[leaf]
                     seeds[node] = seeds[node] + cotangent if node in seeds else cotangent
-        reached = backward(self.record, seeds)
-        return tuple({leaf: reached[n] for leaf, n in nodes.items() if n in reached} for nodes in self.inputs)
+        reached = backward(self.record, seeds, {n for nodes in self.watched for n in nodes.values()})
+        return tuple(
+            {leaf: reached[n] for leaf, n in nodes.items() if n in reached} for nodes in self.watched
+        )
 
 
-def linearize(
-    fn: Callable, args: tuple, active: tuple[bool, ...], method: str = "auto"
-) -> tuple[tuple, Transpose]:
-    """The results of ``fn`` (a tuple), and its transpose with respect to the active arguments."""
-    level = new_level()
-    record: list[Node] = []
+class Taping:
+    """A tape being written.
 
-    def tape_leaf(leaf: Any, is_text: bool, i: int, nodes: dict[int, int]) -> Any:
-        if is_text or is_absent(leaf) or not is_float(leaf):
-            return leaf
-        lifted = Tape.leaf(level, leaf, record, method)
-        nodes[i] = lifted.node
-        return lifted
+    Parameters
+    ----------
+    method : str
+        Where partials come from.
+    """
 
-    inputs: list[dict[int, int]] = []
-    lifted_args = []
-    for arg, on in zip(args, active, strict=True):
-        if on:
-            inputs.append({})
-            arg = map_leaves(arg, _numbered(partial(tape_leaf, nodes=inputs[-1])))
-        lifted_args.append(arg)
+    def __init__(self, method: str = "auto"):
+        self.level, self.method = new_level(), method
+        self.record: list[Node] = []
+        self.watched: list[dict[int, int]] = []
 
-    def untape(leaf: Any, is_text: bool, i: int, nodes: dict[int, int]) -> Any:
-        if isinstance(leaf, Tape) and leaf.level == level:
+    def watch(self, value: Any) -> Any:
+        """The value on the tape; the transpose will give the cotangents of its float leaves."""
+        nodes: dict[int, int] = {}
+        self.watched.append(nodes)
+
+        def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
+            if is_text or is_absent(leaf) or not is_float(leaf):
+                return leaf
+            if not (isinstance(leaf, Tape) and leaf.level == self.level):
+                leaf = Tape.leaf(self.level, leaf, self.record, self.method)
             nodes[i] = leaf.node
-            return leaf.primal
-        return leaf
+            return leaf
 
-    outputs: list[dict[int, int]] = []
-    values = []
-    for out in fn(*lifted_args):
-        outputs.append({})
-        values.append(map_leaves(out, _numbered(partial(untape, nodes=outputs[-1]))))
-    return tuple(values), Transpose(record, tuple(inputs), tuple(outputs))
+        return map_leaves(value, _numbered(on_leaf))
+
+    def finish(self, results: tuple) -> tuple[tuple, Transpose]:
+        """The plain results, and the transpose from them to what was watched."""
+        outputs: list[dict[int, int]] = []
+
+        def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
+            if isinstance(leaf, Tape) and leaf.level == self.level:
+                outputs[-1][i] = leaf.node
+                return leaf.primal
+            return leaf
+
+        values = []
+        for result in results:
+            outputs.append({})
+            values.append(map_leaves(result, _numbered(on_leaf)))
+        return tuple(values), Transpose(self.record, tuple(self.watched), tuple(outputs))
+
+
+def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, Callable]:
+    """The value of ``fn(*primals)``, and its pullback: leaves of the value to leaves of ``primals``."""
+    taping = Taping(method)
+    (value,), transpose = taping.finish((fn(*taping.watch(primals)),))
+    return value, lambda cotangents: transpose((cotangents,))[0]
 
 
 def _numbered(on_leaf: Callable) -> Callable[[Any, bool], Any]:
     """A function of leaves that is also told how many came before."""
     position = itertools.count()
     return lambda leaf, is_text: on_leaf(leaf, is_text, next(position))
-
-
-def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, Callable]:
-    """The value of ``fn(*primals)``, and its pullback: leaves of the value to leaves of ``primals``."""
-    (value,), transpose = linearize(lambda args: (fn(*args),), (primals,), (True,), method)
-    return value, lambda cotangents: transpose((cotangents,))[0]

@@ -15,7 +15,7 @@ import awkward as ak
 import numpy as np
 from dask.sizeof import sizeof
 
-from dak_diff.engine.transform import Transpose, linearize
+from dak_diff.engine.transform import Taping, Transpose
 from dak_diff.engine.values import derivative_like, leaf_values, match_leaves, packed
 from dak_diff.graph.tasks import any_typetracer, noting, on_typetracers, select
 from dak_diff.graph.wrt import Path
@@ -28,6 +28,7 @@ __all__ = [
     "ForwardSegment",
     "Forwarded",
     "PickValue",
+    "PickValues",
     "PutColumns",
     "Recompute",
     "SeedCotangent",
@@ -50,12 +51,15 @@ class Step:
     ----------
     operands : tuple of (str, value)
         ("step", name), ("input", position) or ("constant", value).
+    watched : bool
+        The cotangents of its result are wanted.
     """
 
     name: str
     label: str
     fn: Callable
     operands: tuple[tuple[str, Any], ...]
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,20 @@ class ForwardSegment:
     ):
         self.steps, self.outputs, self.active, self.keep = steps, outputs, active, keep
 
-    def run(self, *inputs: Any) -> tuple:
-        """The results, on whatever the inputs are."""
+    def __call__(self, *inputs: Any) -> Forwarded:
+        if any_typetracer(inputs):
+            return Forwarded(on_typetracers(lambda *args: self._run(args), inputs), None)
+        if not self.keep:
+            return Forwarded(self._run(inputs), None)
+        return Forwarded(*self.linearize(inputs))
+
+    def linearize(self, inputs: tuple) -> tuple[tuple, Transpose]:
+        """The results, and the transpose to the active inputs and watched steps, in this order."""
+        taping = Taping()
+        lifted = tuple(taping.watch(v) if on else v for v, on in zip(inputs, self.active, strict=True))
+        return taping.finish(self._run(lifted, taping.watch))
+
+    def _run(self, inputs: tuple, watch: Callable | None = None) -> tuple:
         remaining = _uses(self.steps, self.outputs)
         results: dict[str, Any] = {}
         for step in self.steps:
@@ -116,15 +132,9 @@ class ForwardSegment:
                     if not remaining[what]:
                         del results[what]
             with noting(f"This happened in dak_diff, in the forward pass of layer {step.label!r}."):
-                results[step.name] = step.fn(*args)
+                result = step.fn(*args)
+            results[step.name] = watch(result) if step.watched and watch is not None else result
         return tuple(results[name] for name in self.outputs)
-
-    def __call__(self, *inputs: Any) -> Forwarded:
-        if any_typetracer(inputs):
-            return Forwarded(on_typetracers(self.run, inputs), None)
-        if not self.keep:
-            return Forwarded(self.run(*inputs), None)
-        return Forwarded(*linearize(self.run, inputs, self.active))
 
 
 def _uses(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, int]:
@@ -167,7 +177,7 @@ class Recompute(Backward):
         inputs, cotangents = args[:count], args[count:]
         if any_typetracer(inputs):
             return None
-        values, transpose = linearize(self.segment.run, inputs, self.segment.active)
+        values, transpose = self.segment.linearize(inputs)
         return self.pull(transpose, len(values), cotangents)
 
 
@@ -177,15 +187,23 @@ class TransposeTask:
     Runs the task again: what such tasks compute with is small, the rest they only move.
     """
 
-    def __init__(self, fn: Callable, active: tuple[bool, ...], label: str):
-        self.fn, self.active, self.label = fn, active, label
+    def __init__(self, fn: Callable, active: tuple[bool, ...], label: str, picked: int | None = None):
+        self.fn, self.active, self.label, self.picked = fn, active, label, picked
 
     def __call__(self, cotangent: Cotangents | None, *args: Any) -> tuple | None:
+        args = tuple(pick_value(arg, self.picked) for arg in args)
         if not cotangent or any_typetracer(args):
             return None
         with noting(f"This happened in dak_diff, in the cotangents of layer {self.label!r}."):
-            _, transpose = linearize(lambda *a: (self.fn(*a),), args, self.active)
+            taping = Taping()
+            lifted = (taping.watch(arg) if on else arg for arg, on in zip(args, self.active, strict=True))
+            _, transpose = taping.finish((self.fn(*lifted),))
             return transpose((cotangent,))
+
+
+def pick_value(result: Any, position: int | None) -> Any:
+    """One result of a segment; anything else is itself."""
+    return result.values[position] if isinstance(result, Forwarded) and position is not None else result
 
 
 class PickValue:
@@ -196,6 +214,13 @@ class PickValue:
 
     def __call__(self, forwarded: Forwarded) -> Any:
         return forwarded.values[self.position]
+
+
+class PickValues(PickValue):
+    """The same for all inputs of a node of a tree."""
+
+    def __call__(self, results: list) -> list:
+        return [pick_value(result, self.position) for result in results]
 
 
 def pick(result: Any, position: int | None) -> Cotangents | None:
@@ -295,22 +320,27 @@ class PutColumns:
 
 
 class TakeGradient:
-    """The cotangents of columns as a value of the type of wrt.
+    """Cotangents as a value of the type of wrt.
 
     Parameters
     ----------
     places : tuple of path
-        Where each column is in the value of wrt.
+        Where each column is in the value of wrt; empty: the value itself is differentiated by.
+    position, entry : int or None
+        Where the columns are in the results of the segment, and their cotangents in what its
+        backward task gave.
     """
 
-    def __init__(self, places: tuple[Path, ...]):
-        self.places = places
+    def __init__(self, places: tuple[Path, ...], position: int | None = None, entry: int | None = None):
+        self.places, self.position, self.entry = places, position, entry
 
-    def __call__(self, columns: Any, cotangents: Cotangents | None, whole: Any = None) -> Any:
+    def __call__(self, columns: Any, cotangents: Any, whole: Any = None) -> Any:
+        columns = pick_value(columns, self.position)
         if any_typetracer((columns, whole)):
             return self._assembled(columns, whole)
         own = dict(enumerate(leaf_values(columns)))
-        fitted = {leaf: real_if(c, dtype_of(own[leaf])) for leaf, c in (cotangents or {}).items()}
+        given = pick(cotangents, self.entry) or {}
+        fitted = {leaf: real_if(c, dtype_of(own[leaf])) for leaf, c in given.items()}
         gradients = derivative_like(columns, fitted)
         return self._assembled(gradients, None if whole is None else derivative_like(packed(whole), {}))
 

@@ -9,6 +9,7 @@ are transposed task by task, and what several consumers give back is added. Noth
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from graphlib import TopologicalSorter
@@ -27,6 +28,7 @@ from dak_diff.graph.adjoint_tasks import (
     Backward,
     ForwardSegment,
     PickValue,
+    PickValues,
     PutColumns,
     Recompute,
     SeedCotangent,
@@ -50,7 +52,7 @@ from dak_diff.graph.layers import (
 )
 from dak_diff.graph.seeds import Operand
 from dak_diff.graph.segments import Node, gather, readers
-from dak_diff.graph.tasks import CallNode, CallTask, OnPrimals
+from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
 from dak_diff.graph.wrt import Target
 
 __all__ = ["Reverse"]
@@ -85,6 +87,10 @@ class Reverse:
         self.cut: dict[str, str] = {}
         #: target -> the layer of its columns
         self.columns: list[str] = [target.base for target in self.targets]
+        #: result of a segment -> (its forward layer, position)
+        self.places: dict[str, tuple[str, int]] = {}
+        #: tree -> (forward layer it reads, result of the segment, position)
+        self.picked: dict[str, tuple[str, str, int]] = {}
         #: layer -> (layer of cotangents, entry to take)
         self.given: dict[str, list[tuple[str, int | None]]] = {}
         self.pseudo: dict[str, tuple[Callable, list[str]]] = {}
@@ -114,9 +120,9 @@ class Reverse:
         touched: set[str] = set()
         nodes: list[Node] = []
 
-        def add(name: str, reads: list[str], barrier: bool = False, cut: bool = False) -> None:
+        def add(name: str, reads: list[str], barrier: bool = False) -> None:
             touched.add(name)
-            nodes.append(Node(name, tuple(r for r in dict.fromkeys(reads) if r in touched), barrier, cut))
+            nodes.append(Node(name, tuple(r for r in dict.fromkeys(reads) if r in touched), barrier))
 
         for name in self.activity.order:
             layer = self.graph.layers[name]
@@ -124,11 +130,10 @@ class Reverse:
                 self.layers[name] = repaired(layer)
             else:
                 reads = [self._source(name, dep) for dep in self.activity.upstream(name)]
-                single = any(t.base == name and t.on_all_partitions for t in self.targets)
-                add(name, reads, barrier=not isinstance(layer, Blockwise), cut=single)
+                add(name, reads, barrier=not isinstance(layer, Blockwise))
             for i, target in enumerate(self.targets):
                 if target.base == name and not target.on_all_partitions:
-                    self._cut_columns(i, target, add, touched)
+                    self._cut_columns(i, target, add)
         self.final = self.cut.get(self.expr.name, self.expr.name)
         if isinstance(self.expr, dak.Array):
             name = f"packed-{label_of(self.expr.name)}-{tokenize(self.final, self.token)}"
@@ -138,7 +143,8 @@ class Reverse:
             self.final = name
         return nodes
 
-    def _cut_columns(self, i: int, target: Target, add: Callable, touched: set[str]) -> None:
+    def _cut_columns(self, i: int, target: Target, add: Callable) -> None:
+        """Two more steps: the columns taken out, where their cotangents are caught, and put back."""
         current = self.cut.get(target.base, target.base)
         paths = tuple(absolute for absolute, _ in target.columns)
         token = tokenize(current, paths, i, self.token)
@@ -147,12 +153,7 @@ class Reverse:
         self.blocks.update({column: blocks, back: blocks})
         self.pseudo[column] = (TakeColumns(paths), [current])
         self.pseudo[back] = (PutColumns(paths), [current, column])
-        if current in touched:
-            add(column, [current], cut=True)
-        else:
-            self.layers[column] = partitionwise(
-                column, TakeColumns(paths), [(current, ("i",))], {current: (blocks,)}
-            )
+        add(column, [current])
         add(back, [current, column])
         self.columns[i], self.cut[target.base] = column, back
 
@@ -161,9 +162,10 @@ class Reverse:
         return self.cut.get(dep, dep) if reader in self.activity.arrived else dep
 
     def _is_active(self, name: str) -> bool:
-        if name in self.pseudo or name in self.columns:
+        """Whether a value carries a derivative from one task to another."""
+        if name in self.pseudo or any(t.base == name and t.on_all_partitions for t in self.targets):
             return True
-        return self.activity.states[name] is State.ACTIVE
+        return self.activity.states.get(name) is State.ACTIVE
 
     # ---------------------------------------------------------------- forward
 
@@ -171,26 +173,42 @@ class Reverse:
         return f"{role}-{label}-{tokenize(what, self.token)}"
 
     def _value(self, name: str) -> str:
+        """The layer that gives the plain value of a layer; results of segments are taken out here."""
+        if name in self.places and name not in self.values:
+            forward, position = self.places[name]
+            new = self._new_name("value", label_of(name), name)
+            blocks = {forward: (self.blocks[name],)}
+            self.layers[new] = partitionwise(new, PickValue(position), [(forward, ("i",))], blocks)
+            self.values[name] = new
         return self.values.get(name, name)
 
     def _forward_barrier(self, name: str) -> None:
         layer, upstream = self.graph.layers[name], self.activity.upstream(name)
-        rename = {dep: self._value(self._source(name, dep)) for dep in upstream}
         new = self._new_name("value", label_of(name), name)
         wrap = partial(OnPrimals, label=label_of(name))
+        self.values[name], self.blocks[name] = new, len(layer.get_output_keys())
+        sources = {dep: self._source(name, dep) for dep in upstream}
+        if isinstance(layer, AwkwardTreeReductionLayer) and sources[layer.name_input] in self.owner:
+            # A tree takes what it reduces out of the segment itself: no task for that.
+            source = sources[layer.name_input]
+            forward, position = self.places[source]
+            layer = copy.copy(layer)
+            layer.concat_func = Compose(layer.concat_func, PickValues(position))
+            rename = {layer.name_input: forward}
+            self.picked[new] = (forward, source, position)
+        else:
+            rename = {dep: self._value(source) for dep, source in sources.items()}
         self.layers[new] = map_layer(layer, new, wrap, rename, upstream)
-        self.values[name] = new
-        self.blocks[name] = len(layer.get_output_keys())
 
     def _forward_segment(self, number: int) -> None:
         segment = self.segments[number]
         members = set(segment.members)
-        inputs: dict[tuple[Any, bool], int] = {}
+        inputs: dict[tuple[str, bool], int] = {}
         operands: list[tuple[Any, Any]] = []
         numblocks: dict[str, int] = {}
         steps = []
 
-        def external(name: Any, operand: Any, index: Any, blocks: int | None) -> tuple[str, int]:
+        def external(name: str, operand: Any, index: Any, blocks: int | None) -> tuple[str, int]:
             key = (name, index is not None)
             if key not in inputs:
                 inputs[key] = len(operands)
@@ -208,7 +226,7 @@ class Reverse:
                 ]
             else:
                 fn, resolved = self._resolve(name, members, external)
-            steps.append(Step(name, label_of(name), fn, tuple(resolved)))
+            steps.append(Step(name, label_of(name), fn, tuple(resolved), name in self.columns))
         self._emit_forward(number, tuple(steps), list(inputs), operands, numblocks)
 
     def _resolve(self, name: str, members: set[str], external: Callable) -> tuple[Callable, list]:
@@ -238,22 +256,15 @@ class Reverse:
     ) -> None:
         segment = self.segments[number]
         outputs = tuple(name for name in segment.members if self._is_needed(name, number))
-        active = tuple(isinstance(n, str) and self._known(n) and self._is_active(n) for n, _ in inputs)
+        active = tuple(self._is_active(n) for n, _ in inputs)
         label = _label([step.label for step in steps if step.name not in self.pseudo])
         fn = ForwardSegment(steps, outputs, active, self.keep)
         new = self._new_name("fwd", label, segment.members)
         blocks = {name: (n,) for name, n in numblocks.items()}
         self.layers[new] = partitionwise(new, fn, operands, blocks)
-        for position, name in enumerate(outputs):
-            value = self._new_name("value", label_of(name), name)
-            count = self.blocks[name]
-            self.layers[value] = partitionwise(value, PickValue(position), [(new, ("i",))], {new: (count,)})
-            self.values[name] = value
+        self.places.update({name: (new, position) for position, name in enumerate(outputs)})
         self.forwards[number] = (new, operands, numblocks, fn)
         self.inputs[number] = inputs
-
-    def _known(self, name: str) -> bool:
-        return name in self.activity.states or name in self.pseudo
 
     def _is_needed(self, name: str, number: int) -> bool:
         outside = any(self.owner.get(reader) != number for reader in self.read_by.get(name, ()))
@@ -293,7 +304,7 @@ class Reverse:
             return given[0][0]
         new = self._new_name("add-cotangents", label_of(name), name, given, self.seed.token)
         fn = AddCotangents(tuple(position for _, position in given))
-        if name in self.owner or self.blocks.get(name, 1) > 1 or self._is_column(name):
+        if name in self.owner or name in self.pseudo or self.blocks.get(name, 1) > 1:
             operands = [(layer, ("i",)) for layer, _ in given]
             blocks = dict.fromkeys((layer for layer, _ in given), (self.blocks[name],))
             self.layers[new] = partitionwise(new, fn, operands, blocks)
@@ -302,17 +313,17 @@ class Reverse:
         self.given[name] = [(new, None)]
         return new
 
-    def _is_column(self, name: str) -> bool:
-        return name in self.pseudo
-
     def _backward_segment(self, number: int) -> None:
         forward, operands, numblocks, fn = self.forwards[number]
-        found = [(i, self._cotangent(name)) for i, name in enumerate(fn.outputs) if self._is_active(name)]
-        found = [(i, layer) for i, layer in found if layer is not None]
-        if not found or not any(fn.active):
+        found: dict[int, str] = {}
+        for position, name in enumerate(fn.outputs):
+            layer = self._cotangent(name) if self._is_active(name) else None
+            if layer is not None:
+                found[position] = layer
+        watched = [step.name for step in fn.steps if step.watched]
+        if not found or not (any(fn.active) or watched):
             return
-        positions = tuple(i for i, _ in found)
-        cotangents = [layer for _, layer in found]
+        positions, cotangents = tuple(found), list(found.values())
         blocks = self.blocks[self.segments[number].members[0]]
         label = forward.removeprefix("fwd-").rsplit("-", 1)[0]
         new = self._new_name("vjp", label, forward, cotangents)
@@ -330,6 +341,9 @@ class Reverse:
                 given = (new, entry) if indexed else (self._tree_sum(name, new, entry, blocks), None)
                 self.given.setdefault(name, []).append(given)
                 entry += 1
+        for name in watched:
+            self.given.setdefault(name, []).append((new, entry))
+            entry += 1
 
     def _tree_sum(self, name: str, layer: str, entry: int, blocks: int) -> str:
         new = self._new_name("sum-cotangents", label_of(name), name, layer, entry)
@@ -348,15 +362,20 @@ class Reverse:
         cotangent = self._cotangent(name)
         if cotangent is None or not self._is_active(name):
             return
-        value = self._value(name)
-        sources = {self._value(s): s for s in (self._source(name, d) for d in self.activity.upstream(name))}
+        value, picked = self._value(name), None
+        if self._value(name) in self.picked:
+            forward, source, picked = self.picked[value]
+            sources = {forward: source}
+        else:
+            upstream = (self._source(name, dep) for dep in self.activity.upstream(name))
+            sources = {self._value(source): source for source in upstream}
         transposed = _TransposedLayer(
             self.layers[value],
             value,
             cotangent,
             self._new_name("vjp", label_of(name), value, cotangent),
-            {v: self._is_active(s) for v, s in sources.items() if self._known(s)},
-            label_of(name),
+            {v: self._is_active(s) for v, s in sources.items()},
+            partial(TransposeTask, label=label_of(name), picked=picked),
             [self.layers[v] for v in sources],
         )
         self.layers[transposed.name] = CotangentLayer(transposed.tasks)
@@ -388,28 +407,27 @@ class Reverse:
 
     def _gradient(self, i: int, target: Target) -> tuple[HighLevelGraph, str]:
         column = self.columns[i]
-        value, cotangent = self._value(column), self._cotangent(column)
-        name = self._new_name("gradient", label_of(target.base), column, cotangent, self.seed.token)
+        name = self._new_name("gradient", label_of(target.base), column, self.seed.token)
         if target.on_all_partitions:
+            cotangent = self._cotangent(column)
             reference = None if cotangent is None else TaskRef((cotangent, 0))
-            self.layers[name] = single_task(name, TakeGradient(()), TaskRef((value, 0)), reference)
-        else:
-            blocks = (target.collection.npartitions,)
-            places = tuple(relative for _, relative in target.columns)
-            operands: list[tuple[Any, Any]] = [(value, ("i",))]
-            operands.append((DataNode(None, None), None) if cotangent is None else (cotangent, ("i",)))
-            names = [value, *([] if cotangent is None else [cotangent])]
-            if places != ((),):
-                whole = target.collection
-                self.layers.update(
-                    {n: repaired(layer) for n, layer in whole.dask.layers.items() if n not in self.layers}
-                )
-                self.graph = HighLevelGraph.merge(self.graph, whole.dask)
-                operands.append((whole.name, ("i",)))
-                names.append(whole.name)
-            self.layers[name] = partitionwise(
-                name, TakeGradient(places), operands, dict.fromkeys(names, blocks)
-            )
+            value = TaskRef((self._value(column), 0))
+            self.layers[name] = single_task(name, TakeGradient(()), value, reference)
+            return assemble(self.layers, self.graph, name), name
+        forward, position = self.places[column]
+        ((backward, entry),) = self.given.get(column, [(None, None)])
+        places = tuple(relative for _, relative in target.columns)
+        operands: list[tuple[Any, Any]] = [(forward, ("i",))]
+        operands.append((DataNode(None, None), None) if backward is None else (backward, ("i",)))
+        if places != ((),):
+            whole = target.collection
+            self.layers.update({n: repaired(x) for n, x in whole.dask.layers.items() if n not in self.layers})
+            self.graph = HighLevelGraph.merge(self.graph, whole.dask)
+            operands.append((whole.name, ("i",)))
+        names = [operand for operand, index in operands if index is not None]
+        fn = TakeGradient(places, position, entry)
+        blocks = dict.fromkeys(names, (target.collection.npartitions,))
+        self.layers[name] = partitionwise(name, fn, operands, blocks)
         return assemble(self.layers, self.graph, name), name
 
 
@@ -437,10 +455,10 @@ class _TransposedLayer:
         cotangent: str,
         name: str,
         active: dict[str, bool],
-        label: str,
+        transpose: Callable,
         upstream: list[Any],
     ):
-        self.name, self.active, self.label = name, active, label
+        self.name, self.active, self.transpose = name, active, transpose
         self.tasks: dict[Any, GraphNode] = {}
         self.external: dict[str, dict[int, list[tuple[Any, int | None]]]] = {
             source: {} for source, on in active.items() if on
@@ -482,7 +500,7 @@ class _TransposedLayer:
         active = tuple(dep in nodes or self.active.get(dep[0], False) for dep in order)
         if not any(active):
             return
-        task = self._add(TransposeTask(CallNode(node, order), active, self.label), cotangent, *order)
+        task = self._add(self.transpose(CallNode(node, order), active), cotangent, *order)
         for entry, dep in enumerate(dep for dep, on in zip(order, active, strict=True) if on):
             self._give(nodes, dep, (task, entry), given)
 

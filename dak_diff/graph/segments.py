@@ -1,8 +1,8 @@
 """Partition-wise layers gathered into segments between barriers.
 
 A *barrier* is a layer that is not partition-wise: a reduction, or any materialised layer.
-All touched partition-wise layers that are connected without crossing a barrier (or a value
-that is differentiated by) form a *segment*: one function of one partition, one tape.
+All touched partition-wise layers that are connected without crossing a barrier form a
+*segment*: one function of one partition, one tape.
 """
 
 from __future__ import annotations
@@ -24,14 +24,11 @@ class Node:
         The touched layers it reads.
     barrier : bool
         It is not partition-wise.
-    cut : bool
-        It is differentiated by: what reads it lies in another segment.
     """
 
     name: str
     reads: tuple[str, ...]
     barrier: bool = False
-    cut: bool = False
 
 
 @dataclass
@@ -55,7 +52,7 @@ def gather(nodes: Iterable[Node]) -> tuple[dict[str, int], list[Segment]]:
     parent: dict[str, str] = {}
     for node in nodes:
         known[node.name] = node
-        steps = (depth[r] + (not node.barrier and (known[r].barrier or known[r].cut)) for r in node.reads)
+        steps = (depth[r] + (not node.barrier and known[r].barrier) for r in node.reads)
         depth[node.name] = max(steps, default=0)
         if node.barrier:
             continue
