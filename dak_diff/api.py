@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dask_awkward as dak
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.transform import METHODS
-from dak_diff.errors import StructureError
+from dak_diff.errors import OptimizedGraphError, StructureError
 from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.forward import Forward
@@ -182,7 +183,10 @@ def _check(expr: Any, method: str, disconnected: str) -> None:
     if not isinstance(expr, (dak.Array, dak.Scalar, Parameter)):
         raise TypeError(f"expr must be a dask-awkward collection, not {type(expr).__name__}")
     if not isinstance(expr.dask, HighLevelGraph):
-        raise TypeError("expr has no HighLevelGraph")
+        raise OptimizedGraphError(
+            f"{expr!r} was persisted: its operations are gone, it can only be a source. "
+            "Differentiate the collection as it was before."
+        )
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if disconnected not in ("raise", "zero"):
@@ -191,14 +195,22 @@ def _check(expr: Any, method: str, disconnected: str) -> None:
 
 def _match_nest(wrt: Any, tangents: Any) -> list:
     """The tangent of each target, from a nest like that of ``wrt``."""
-    places = [where for where, _ in flatten_nested(wrt)]
     if tangents is None or isinstance(tangents, (int, float)):
-        return [1.0 if tangents is None else tangents] * len(places)
-    if places == [()]:
-        return [tangents]
-    given = dict(flatten_nested(tangents))
-    if set(given) != set(places):
-        raise StructureError(
-            f"the tangents must nest as wrt does: wrt has {places}, the tangents {list(given)}"
-        )
-    return [given[where] for where in places]
+        return [1.0 if tangents is None else tangents for _ in flatten_nested(wrt)]
+    return list(_beside(wrt, tangents))
+
+
+def _beside(wrt: Any, tangents: Any) -> Iterator[Any]:
+    """What lies in ``tangents`` where ``wrt`` has a collection."""
+    if isinstance(wrt, Mapping):
+        if not isinstance(tangents, Mapping) or set(tangents) != set(wrt):
+            raise StructureError(f"the tangents must nest as wrt does: a dict with keys {list(wrt)}")
+        for key, part in wrt.items():
+            yield from _beside(part, tangents[key])
+    elif isinstance(wrt, (list, tuple)):
+        if not isinstance(tangents, (list, tuple)) or len(tangents) != len(wrt):
+            raise StructureError(f"the tangents must nest as wrt does: a list of {len(wrt)}")
+        for part, given in zip(wrt, tangents, strict=True):
+            yield from _beside(part, given)
+    else:
+        yield tangents

@@ -15,7 +15,7 @@ import numpy as np
 
 from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.engine.transform import METHODS, lift, lower, pullback, pushforward
-from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, packed
+from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, separated
 
 __all__ = ["diffarray", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
 
@@ -26,7 +26,7 @@ def _check_method(method: str) -> None:
 
 
 def _as_primals(primals: Any) -> tuple:
-    primals = tuple(packed(p) for p in (primals if isinstance(primals, (tuple, list)) else (primals,)))
+    primals = tuple(separated(p) for p in (primals if isinstance(primals, (tuple, list)) else (primals,)))
     return tuple(float(p) if type(p) is int else p for p in primals)
 
 
@@ -110,7 +110,7 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     _check_method(method)
     primals = _as_primals(primals)
     _require_float(primals)
-    value, pull = pullback(lambda *args: packed(fn(*args)), primals, method)
+    value, pull = pullback(fn, primals, method)
 
     def pull_cotangent(cotangent: Any) -> tuple:
         seeds = match_leaves(value, cotangent, "cotangent")
@@ -177,7 +177,7 @@ def diffarray(primal: Any, tangent: Any = 1.0) -> Any:
     if not isinstance(primal, (ak.Array, ak.Record)):
         primal = np.asarray(primal)
         primal = primal if primal.dtype.kind in "fc" else primal.astype(float)
-    value = packed(primal)
+    value = separated(primal)
     _require_float(value)
     seeds = {i: (leaf,) for i, leaf in match_leaves(value, tangent).items()}
     return lift(Pair(value, seeds), DIFFARRAY_LEVEL, "auto")

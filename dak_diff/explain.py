@@ -10,6 +10,7 @@ from dask_awkward.layers import AwkwardInputLayer
 from dak_diff.api import plan
 from dak_diff.graph.active import Activity, State
 from dak_diff.graph.layers import label_of
+from dak_diff.parameter import ParameterLayer
 from dak_diff.rules.complex_step import ALLOWED
 from dak_diff.rules.elementwise import Elementwise
 from dak_diff.rules.primitive import Primitive
@@ -86,7 +87,7 @@ def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
 def _how(name: str, activity: Activity, method: str) -> str:
     if activity.states[name] is State.ACTIVE:
         return _how_active(activity.primitives[name], method)
-    if isinstance(activity.graph.layers[name], AwkwardInputLayer):
+    if isinstance(activity.graph.layers[name], (AwkwardInputLayer, ParameterLayer)):
         return "source"
     return "not differentiable" if activity.influence[name] else "does not depend on wrt"
 

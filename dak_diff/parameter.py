@@ -29,6 +29,10 @@ from dak_diff.engine.values import leaf_values
 __all__ = ["Parameter", "content_token", "parameter"]
 
 
+class ParameterLayer(MaterializedLayer):
+    """The one task of a parameter."""
+
+
 class Parameter(NDArrayOperatorsMixin, Delayed):
     """A lazy value without partitions: made by :func:`parameter`, and by arithmetic on parameters.
 
@@ -66,7 +70,7 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
     def _rebuild(self, dsk: Any, *, rename: Any = None) -> Parameter:
         name = rename.get(self.name, self.name) if rename else self.name
         if name not in getattr(dsk, "layers", ()):
-            dsk = HighLevelGraph({name: MaterializedLayer(dict(dsk))}, {name: set()})
+            dsk = HighLevelGraph({name: ParameterLayer(dict(dsk))}, {name: set()})
         return Parameter(name, dsk, self._value)
 
     def __repr__(self) -> str:
@@ -105,7 +109,7 @@ def derive(fn: Callable, *args: Any) -> Any:
     name = f"{_core.hyphenize(_core.funcname(fn))}-{tokenize(fn, *map(content_token, args))}"
     collections = [x for x in args if is_dask_collection(x)]
     refs = (TaskRef(_key_of(x)) if is_dask_collection(x) else x for x in args)
-    layer = MaterializedLayer({(name, 0): Task((name, 0), _Promoting(fn), *refs)})
+    layer = ParameterLayer({(name, 0): Task((name, 0), _Promoting(fn), *refs)})
     graph = HighLevelGraph.from_collections(name, layer, dependencies=collections)
     meta = _Promoting(fn)(*(x._meta if is_dask_collection(x) else x for x in args))
     if all(isinstance(x, Parameter) for x in collections):
@@ -167,11 +171,14 @@ def content_token(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return tokenize([content_token(v) for v in value])
     if isinstance(value, dict):
-        return tokenize({k: content_token(v) for k, v in value.items()})
+        return tokenize(sorted((str(k), content_token(v)) for k, v in value.items()))
     if isinstance(value, (ak.Array, ak.Record)):
         packed = ak.to_packed(value if isinstance(value, ak.Array) else ak.Array([value]))
         form, length, buffers = ak.to_buffers(packed)
-        return tokenize(form.to_json(), length, {k: np.asarray(v) for k, v in buffers.items()})
+        # Sorted: the order of a dict's tokens depends on the process.
+        return tokenize(
+            form.to_json(), length, sorted((k, tokenize(np.asarray(v))) for k, v in buffers.items())
+        )
     return tokenize(value)
 
 
@@ -226,7 +233,7 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
         )
     label = name or "parameter"
     full = f"{label}-{tokenize(label, content_token(value))}"
-    layer = MaterializedLayer({(full, 0): DataNode((full, 0), value)})
+    layer = ParameterLayer({(full, 0): DataNode((full, 0), value)})
     return Parameter(full, HighLevelGraph({full: layer}, {full: set()}), value)
 
 

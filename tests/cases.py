@@ -1,7 +1,7 @@
 """One table of functions and inputs; `test_cases.py` runs every generic check on every row.
 
-A row says where its inputs lie if the function has a domain or kinks: all inputs here keep away from kinks and
-ties by more than the step of a difference quotient. What happens at kinks is in `rules/test_ufuncs.py`.
+A row says where its inputs lie if the function has a domain or kinks: all inputs here keep away from kinks
+and ties by more than the step of a difference quotient. For values at kinks see `rules/test_ufuncs.py`.
 Numbers are short binary fractions, so that sums, and differences of linear functions, are exact.
 """
 
@@ -19,7 +19,7 @@ vector.register_awkward()
 class Case:
     """A function of some arrays.
 
-    `exact` marks a linear function of numbers that stay short binary fractions: its differences have no error.
+    `exact` marks a linear function whose numbers stay short binary fractions: differences have no error.
     `domain` says in words where the inputs must lie.
     """
 
@@ -121,9 +121,9 @@ UNARY = {
 BINARY = {
     **dict.fromkeys(
         (
-            np.add, np.subtract, np.multiply, np.divide, np.remainder, np.fmod, np.logaddexp, np.logaddexp2,
-            np.arctan2, np.hypot, np.maximum, np.minimum, np.fmax, np.fmin, np.copysign, np.nextafter, np.divmod,
-            np.heaviside,
+            np.add, np.subtract, np.multiply, np.divide, np.remainder, np.fmod, np.divmod, np.logaddexp,
+            np.logaddexp2, np.arctan2, np.hypot, np.maximum, np.minimum, np.fmax, np.fmin, np.copysign,
+            np.nextafter, np.heaviside,
         ),
         "real",
     ),
@@ -197,8 +197,8 @@ def reducer_cases():
                     domain="no ties",
                 )
     others = {
-        "prod": ak.prod, "mean": ak.mean, "var": ak.var, "std": ak.std, "nanprod": ak.nanprod, "nanmean": ak.nanmean,
-        "nanvar": ak.nanvar, "nanstd": ak.nanstd,
+        "prod": ak.prod, "mean": ak.mean, "var": ak.var, "std": ak.std,
+        "nanprod": ak.nanprod, "nanmean": ak.nanmean, "nanvar": ak.nanvar, "nanstd": ak.nanstd,
     }  # fmt: skip
     for name, reduce in others.items():
         for axis in AXES:
@@ -211,7 +211,7 @@ def reducer_cases():
             yield Case(
                 f"{name} axis={axis}, option", lambda x, f=reduce, a=axis: f(x, axis=a), (OPTION[[0, 2, 3]],)
             )
-    for axis in (0, 1, 2, -1):
+    for axis in (1, 2):
         yield Case(f"sum axis={axis}, deep", lambda x, a=axis: ak.sum(x, axis=a), (DEEP,), exact=True)
         yield Case(f"prod axis={axis}, deep", lambda x, a=axis: ak.prod(x, axis=a), (DEEP,))
         yield Case(f"max axis={axis}, deep", lambda x, a=axis: ak.max(x, axis=a), (DEEP,), exact=True)

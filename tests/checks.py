@@ -13,7 +13,7 @@ from dak_diff import eager
 
 
 def map_floats(value, fn):
-    """The value, packed, with `fn(buffer)` in place of each floating-point buffer; lists and tuples of values too."""
+    """The value, packed, with `fn(buffer)` in place of each floating-point buffer."""
 
     def on_layout(layout, **_):
         if layout.is_numpy and layout.dtype.kind in "fc":
@@ -187,7 +187,7 @@ def check_structure(case, method, rng, inputs=None):
 
 
 def check_short(case, length, method, rng):
-    """Inputs cut to a length: what the plain function does, its derivative does, errors and warnings included."""
+    """Inputs cut to a length: errors and warnings are those of the plain function, too."""
     inputs = tuple(x[:length] if isinstance(x, ak.Array) else x for x in case.inputs)
     expected, expected_warnings = outcome(lambda: case.fn(*inputs))
     got, got_warnings = outcome(lambda: eager.jvp(case.fn, inputs, method=method)[0])

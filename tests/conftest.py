@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import signal
 
-import awkward as ak
 import dask
-import numpy as np
 import pytest
 import vector
 from helpers import SHARED, array_of

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def identity(piece: Any) -> Any:
 def collection(array: ak.Array, lengths: Sequence[int], label: str = "source") -> dak.Array:
     """An array as a collection with partitions of these lengths, zero allowed; its name is no accident."""
     divisions = tuple(int(d) for d in np.concatenate([[0], np.cumsum(lengths)]))
-    pieces = [array[start:stop] for start, stop in zip(divisions[:-1], divisions[1:], strict=True)]
+    pieces = [array[start:stop] for start, stop in pairwise(divisions)]
     meta = ak.Array(array.layout.to_typetracer(forget_length=True), behavior=array.behavior)
     token = tokenize(array.to_list(), str(array.type), divisions)
     return dak.from_map(identity, pieces, divisions=divisions, meta=meta, label=label, token=token)

@@ -129,9 +129,9 @@ def test_results_may_be_nested():
 
 def test_records_with_integers_and_text():
     record = ak.Record({"x": 3.0, "n": 2, "tag": "b", "list": [1.0, 2.0]})
-    value, tangent = eager.jvp(lambda r: r.x ** r.n * ak.sum(r["list"]), (record,))
+    value, tangent = eager.jvp(lambda r: r.x**r.n * ak.sum(r["list"]), (record,))
     assert (value, tangent) == (27.0, 36.0)
-    (cotangent,) = eager.vjp(lambda r: r.x ** r.n * ak.sum(r["list"]), (record,))[1](1.0)
+    (cotangent,) = eager.vjp(lambda r: r.x**r.n * ak.sum(r["list"]), (record,))[1](1.0)
     assert isinstance(cotangent, ak.Record)
     assert cotangent.to_list() == {"x": 18.0, "n": 0, "tag": "b", "list": [9.0, 9.0]}
 
@@ -272,7 +272,9 @@ def test_a_seed_of_another_shape_is_refused():
         eager.jvp(np.sin, (np.ones(2),), (np.ones(3),))
 
 
-@pytest.mark.parametrize("x", [ak.Array([1, 2]), np.array([True]), ak.Array(["a"]), ak.Array([{"n": 1}])], ids=str)
+@pytest.mark.parametrize(
+    "x", [ak.Array([1, 2]), np.array([True]), ak.Array(["a"]), ak.Array([{"n": 1}])], ids=str
+)
 def test_nothing_to_differentiate_by(x):
     for call in (eager.jvp, eager.vjp):
         with pytest.raises(TypeError, match="no floating-point"):
@@ -283,7 +285,7 @@ def test_nothing_to_differentiate_by(x):
 
 def test_unknown_method():
     for call in (eager.jvp, eager.vjp):
-        with pytest.raises(ValueError, match="auto, dual, complex-step.*forward"):
+        with pytest.raises(ValueError, match=r"auto, dual, complex-step.*forward"):
             call(np.sin, (1.0,), method="forward")
     with pytest.raises(ValueError, match="method"):
         eager.grad(np.sin, method="forward")(1.0)

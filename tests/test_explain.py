@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import awkward as ak
 import dask_awkward as dak
 import numpy as np
 import pytest
@@ -46,10 +47,12 @@ def test_table(expr, x, capsys):
     assert repr(explanation) == "<Explanation of 11 layers>"
 
 
-def test_table_of_the_complex_step(expr, x, capsys):
+def test_table_of_the_complex_step(expr, x):
     """Where the partial is a constant there is nothing to step."""
     explanation = dd.explain(expr, x, method="complex-step")
-    stepped = TABLE.replace("rule: sin", "complex step: sin").replace("rule: multiply", "complex step: multiply")
+    stepped = TABLE.replace("rule: sin", "complex step: sin").replace(
+        "rule: multiply", "complex step: multiply"
+    )
     assert str(explanation) + "\n" == stepped
 
 
@@ -58,7 +61,10 @@ def mixed(x):
 
 
 def test_one_layer_of_several_kinds(x):
-    how = dict((label, how) for label, _, how in dd.explain(dak.map_partitions(mixed, x), x, method="complex-step").rows)
+    how = {
+        label: how
+        for label, _, how in dd.explain(dak.map_partitions(mixed, x), x, method="complex-step").rows
+    }
     assert how["mixed"] == "rule: cbrt, add; complex step: exp"
 
 
@@ -79,15 +85,15 @@ def test_by_a_parameter(x):
     assert rows["alpha"][1] != "not differentiable"
 
 
-def test_errors_are_those_of_jvp(x, expr):
+def test_errors_are_those_of_jvp(x):
     other = collection(array_of("jagged", 2), SPLITS["3"], "unrelated")
     with pytest.raises(DisconnectedError, match="unrelated"):
-        dd.explain(expr, other)
+        dd.explain(np.sin(x), other)
     with pytest.raises(TypeError, match="values_astype"):
-        dd.explain(expr, dak.num(x))
-    with pytest.raises(NoRuleError, match="as_float"):
-        dd.explain(dak.map_partitions(as_float, x, meta=x._meta, label="as_float"), x)
+        dd.explain(np.sin(x), dak.num(x))
+    with pytest.raises(NoRuleError, match="user-layer"):
+        dd.explain(dak.map_partitions(as_float, x, meta=x._meta, label="user-layer"), x)
 
 
 def as_float(x):
-    return x * float(x[0, 0])
+    return x * float(ak.sum(x))

@@ -102,6 +102,13 @@ def test_the_plain_value_needs_no_derivative(build, x, array, request):
     assert_close(build(dak, x, dd.parameter(AT)).compute(), build(ak, array, AT), 1e-14)
 
 
+def test_a_lorentz_vector_times_a_parameter(jets):
+    p = dd.parameter(AT, name="p")
+    events = collection(jets, FOUR)
+    for build in (lambda j, value: (j * value).pt, lambda j, value: (value * j).energy):
+        check(build(events, p), p, lambda value, build=build: build(jets, value))
+
+
 def test_elements_of_a_vector(x, array):
     p = dd.parameter([0.5, 2.0, 3.0], name="p")
     expr = x * p[0] + p[1] ** 2 + p[-1] * x
@@ -196,7 +203,7 @@ def test_one_task_whatever_the_number_of_partitions(array):
 
 
 def test_chains_on_several_partitions_end(x, array):
-    """dask-awkward's fusion of chains loses operands with an index of one block (see the deadline of all tests)."""
+    """Fusion of chains loses operands with an index of one block (see the deadline of all tests)."""
     p = dd.parameter(AT, name="p")
     expr = x
     for _ in range(6):

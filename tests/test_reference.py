@@ -1,6 +1,6 @@
 """Every derivative of shared/reference, computed by others (its README says by whom).
 
-At kinks the reference holds one convention of several; there a derivative must lie between the one-sided ones.
+At kinks the reference holds one convention of several; a derivative must lie between the one-sided ones.
 """
 
 import importlib.util

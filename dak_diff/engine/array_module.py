@@ -30,7 +30,7 @@ _ZERO_BY_NATURE = frozenset(
         *("isclose", "allclose", "array_equal", "count_nonzero", "isreal", "iscomplex", "any", "all"),
         *("isneginf", "isposinf", "shape", "ndim", "size", "result_type", "can_cast"),
         *("array_str", "array_repr", "array2string", "around", "round", "fix"),
-        *("zeros_like", "ones_like", "empty_like", "full_like"),
+        *("zeros_like", "ones_like", "empty_like"),
     )
 )
 
@@ -57,6 +57,10 @@ class ArrayModule:
             return function
         return self._plainly(name, function)
 
+    def refused(self, function: Callable) -> Callable:
+        """A function outside NumPy's main namespace: for constants only."""
+        return self._plainly(f"{function.__module__}.{function.__name__}", function)
+
     def _plainly(self, name: str, function: Callable) -> Callable:
         def call(*args: Any, **kwargs: Any) -> Any:
             if name in _ZERO_BY_NATURE:
@@ -68,11 +72,12 @@ class ArrayModule:
         def refuse(value: Any) -> Any:
             if isinstance(value, Traced):
                 raise NoRuleError(
-                    f"no derivative rule for {self.base.__name__}.{name}. Write it with operations of "
-                    f"the documented map, or keep what depends on wrt out of it."
+                    f"no derivative rule for {full_name}. Write it with operations of the documented "
+                    "map, or keep what depends on wrt out of it."
                 )
             return value
 
+        full_name = name if "." in name else f"{self.base.__name__}.{name}"
         call.__name__ = name
         return call
 
@@ -121,8 +126,8 @@ class ArrayModule:
 
     def ufunc_method(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         reducer = {np.add: self.sum, np.multiply: self.prod, np.maximum: self.max, np.minimum: self.min}
-        if method == "reduce" and ufunc in reducer:
-            return reducer[ufunc](inputs[0], axis=kwargs.get("axis", 0))
+        if method == "reduce" and ufunc in reducer and not set(kwargs) - {"axis", "keepdims"}:
+            return reducer[ufunc](inputs[0], **{"axis": 0, **kwargs})
         return self._plainly(f"{ufunc.__name__}.{method}", getattr(ufunc, method))(*inputs, **kwargs)
 
     # ---------------------------------------------------------------- moving values
@@ -143,7 +148,9 @@ class ArrayModule:
 
     def ascontiguousarray(self, x: Any) -> Any:
         value = self._value(x)
-        return self._wrap(value if isinstance(value, Traced) else self.base.ascontiguousarray(value))
+        if isinstance(value, Traced):
+            return self._wrap(value if raw(value).flags.c_contiguous else structure.contiguous(value))
+        return self._wrap(self.base.ascontiguousarray(value))
 
     def copy(self, x: Any, order: str = "K") -> Any:
         return x.copy()
@@ -176,10 +183,13 @@ class ArrayModule:
     def squeeze(self, x: Any, axis: Any = None) -> Any:
         return self.reshape(x, np.squeeze(np.empty(x.shape, dtype=bool), axis).shape)
 
-    def flip(self, x: Any, axis: int = 0) -> Any:
-        return x[(slice(None),) * (axis % x.ndim) + (slice(None, None, -1),)]
+    def flip(self, x: Any, axis: Any = None) -> Any:
+        flipped = range(x.ndim) if axis is None else {a % x.ndim for a in np.atleast_1d(axis)}
+        return x[tuple(slice(None, None, -1) if a in flipped else slice(None) for a in range(x.ndim))]
 
     def concatenate(self, arrays: Any, axis: int = 0, casting: str = "same_kind", dtype: Any = None) -> Any:
+        if axis is None:
+            arrays, axis = [self.ravel(x) for x in arrays], 0
         values = [self._value(x) for x in arrays]
         if not any(isinstance(x, Traced) for x in values):
             return self._wrap(self.base.concatenate(values, axis=axis))
@@ -189,6 +199,7 @@ class ArrayModule:
 
     def stack(self, arrays: Any, axis: int = 0) -> Any:
         arrays = [self.asarray(x) for x in arrays]
+        axis %= arrays[0].ndim + 1
         where = (slice(None),) * axis + (None,)
         return self.concatenate([x[where] for x in arrays], axis=axis)
 
@@ -203,12 +214,13 @@ class ArrayModule:
         if not isinstance(value, Traced):
             return self._wrap(self.base.repeat(value, self._value(repeats), axis=axis))
         flat = self.ravel(x) if axis is None else x
-        positions = self.base.repeat(self.base.arange(flat.shape[axis or 0]), raw(self._value(repeats)))
-        return flat[(slice(None),) * (axis or 0) + (positions,)]
+        axis = (axis or 0) % flat.ndim
+        positions = self.base.repeat(self.base.arange(flat.shape[axis]), raw(self._value(repeats)))
+        return flat[(slice(None),) * axis + (positions,)]
 
     def take(self, x: Any, indices: Any, axis: int | None = None) -> Any:
         flat = self.ravel(x) if axis is None else self.asarray(x)
-        return flat[(slice(None),) * (axis or 0) + (self._value(indices),)]
+        return flat[(slice(None),) * ((axis or 0) % flat.ndim) + (self._value(indices),)]
 
     def sort(self, x: Any, axis: int = -1, kind: str | None = None) -> Any:
         value = self._value(x)
@@ -220,6 +232,17 @@ class ArrayModule:
         grid = list(np.ogrid[tuple(slice(n) for n in np.shape(value))])
         grid[axis] = order
         return self._wrap.of(structure.index(value, key=tuple(grid)))
+
+    def full(self, shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+        value = self._value(fill_value)
+        if not isinstance(value, Traced):
+            return self._wrap(self.base.full(shape, value, dtype=dtype))
+        return self.broadcast_to(self.asarray(fill_value, dtype=dtype), tuple(np.atleast_1d(shape)))
+
+    def full_like(self, x: Any, fill_value: Any, dtype: Any = None) -> Any:
+        return self.full(
+            np.shape(self._value(x)), fill_value, dtype=self._value(x).dtype if dtype is None else dtype
+        )
 
     # ---------------------------------------------------------------- values
 
@@ -247,9 +270,9 @@ class ArrayModule:
         angle = np.arctan2(self.imag(x), self.real(x))
         return np.rad2deg(angle) if deg else angle
 
-    def clip(self, x: Any, low: Any = None, high: Any = None) -> Any:
-        x = x if low is None else np.maximum(x, low)
-        return x if high is None else np.minimum(x, high)
+    def clip(self, x: Any, a_min: Any = None, a_max: Any = None) -> Any:
+        x = x if a_min is None else np.maximum(x, a_min)
+        return x if a_max is None else np.minimum(x, a_max)
 
     # ---------------------------------------------------------------- reductions of rectilinear arrays
 

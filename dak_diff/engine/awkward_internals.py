@@ -4,23 +4,25 @@ For each base (NumPy, CuPy) there is one more Awkward backend, whose buffers are
 :class:`~dak_diff.engine.buffer.Buffer`. It carries the *name* of its base, so that code
 which asks ``ak.backend(x)`` takes the path that it takes without derivatives.
 
-Two functions of Awkward are replaced when the backend is first used, because Awkward has
-no hook for either: ``common_backend`` (ours absorbs the backend it wraps, so that
-``x * numpy_array`` works) and ``to_layout`` (a number that carries a derivative stays
-what it is instead of being taken apart by ``.item()``).
+Some functions of Awkward are replaced when the backend is first used, because Awkward has
+no hook for them; :func:`_patch_awkward` says which and why.
 """
 
 from __future__ import annotations
 
+import math
+import numbers
 import threading
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
+from awkward import _broadcasting, _layout
 from awkward._backends import dispatch as _dispatch
 from awkward._backends.backend import Backend
 from awkward._backends.numpy import NumpyBackend
+from awkward._connect import numpy as _connect_numpy
 from awkward._nplikes.array_like import maybe_materialize
 from awkward._nplikes.array_module import ArrayModuleNumpyLike
 from awkward._nplikes.dispatch import register_nplike
@@ -42,6 +44,7 @@ from awkward.contents import (
     UnmaskedArray,
 )
 from awkward.index import Index
+from awkward.operations import ak_to_layout
 
 from dak_diff.engine.array_module import ArrayModule
 from dak_diff.engine.buffer import Buffer, plain
@@ -57,6 +60,7 @@ __all__ = [
     "leaves",
     "map_layout",
     "pack",
+    "positions",
     "register_constant",
     "set_leaf_data",
 ]
@@ -137,6 +141,7 @@ class DiffReducer:
             name, args = "centered_sumofsquares", [array.data, self._reducer._means]
         if hasattr(self._reducer, "_n"):
             params["n"] = self._reducer._n
+        plain(getattr(self._reducer, "_initial", None), f"the initial value of ak.{self.name}")
         values = [x.value if isinstance(x, Buffer) else x for x in maybe_materialize(*args)]
         if not any(isinstance(x, Traced) for x in values):
             out = call(*values)
@@ -285,6 +290,7 @@ def diff_backend(base: Backend | None = None) -> DiffBackend:
 def _make_backend(base: Backend) -> DiffBackend:
     label = type(base).__name__.removesuffix("Backend")
     buffer_type: Any = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
+    numbers.Real.register(buffer_type)  # overloads of behaviors ask for it: vector * number
     buffer_type.module = ArrayModule(base.nplike._module, buffer_type)
     nplike_cls = type(f"Diff{label}", (DiffNplike,), {"base": base.nplike, "buffer_type": buffer_type})
     register_nplike(nplike_cls)
@@ -308,21 +314,33 @@ def buffer_type_of(value: Any) -> type[Buffer]:
 
 
 def _patch_awkward() -> None:
-    from awkward import _layout
-    from awkward._connect import numpy as _connect_numpy
-    from awkward.operations import ak_to_layout
+    """Replace what has no hook, once.
 
+    ``common_backend``: ours absorbs the backend it wraps, so that ``x * numpy_array`` works.
+    ``to_layout``: a number that carries a derivative stays what it is instead of being taken
+    apart by ``.item()``; other packages' constants are taken for their values.
+    ``broadcast_and_apply``: constants beside such a number come to our backend.
+    ``ListOffsetArray``: one place upstream makes offsets from a list and forgets the backend.
+    """
     if getattr(_dispatch.common_backend, "knows_dak_diff", False):
         return
-    upstream_common, upstream_to_layout = _dispatch.common_backend, ak_to_layout._impl
+    upstream = _dispatch.common_backend
 
     def common_backend(backends: Collection[Backend]) -> Backend:
         ours = [b for b in backends if isinstance(b, DiffBackend)]
-        if ours:
-            others = [b for b in backends if b is not ours[0] and b is not ours[0].base]
-            return upstream_common([*ours[:1], *others])
-        return upstream_common(backends)
+        others = [b for b in backends if not ours or (b is not ours[0] and b is not ours[0].base)]
+        return upstream([*ours[:1], *others])
 
+    common_backend.knows_dak_diff = True  # type: ignore[attr-defined]
+    for module in (_dispatch, _layout, _connect_numpy):
+        module.common_backend = common_backend
+    ak_to_layout._impl = _patched_to_layout(ak_to_layout._impl)
+    _broadcasting.broadcast_and_apply = _patched_broadcast(_broadcasting.broadcast_and_apply)
+    ListOffsetArray.__init__ = _patched_list_init(ListOffsetArray.__init__)
+
+
+def _patched_to_layout(upstream: Callable) -> Callable:
+    @wraps(upstream)
     def to_layout(
         obj: Any, allow_record: Any, allow_unknown: Any, none_policy: Any, regulararray: Any,
         use_from_iter: Any, primitive_policy: Any, string_policy: Any,
@@ -330,7 +348,7 @@ def _patch_awkward() -> None:
         if type(obj) in _constants:
             obj = _constants[type(obj)](obj)
         if not isinstance(obj, Buffer):
-            return upstream_to_layout(
+            return upstream(
                 obj, allow_record, allow_unknown, none_policy, regulararray,
                 use_from_iter, primitive_policy, string_policy,
             )  # fmt: skip
@@ -343,10 +361,32 @@ def _patch_awkward() -> None:
         layout = NumpyArray(obj, backend=_dispatch.backend_of_obj(obj))
         return layout.to_RegularArray() if regulararray else layout
 
-    common_backend.knows_dak_diff = True  # type: ignore[attr-defined]
-    for module in (_dispatch, _layout, _connect_numpy):
-        module.common_backend = common_backend
-    ak_to_layout._impl = to_layout
+    return to_layout
+
+
+def _patched_broadcast(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def broadcast_and_apply(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        backend = next((_dispatch.backend_of_obj(x) for x in inputs if isinstance(x, Buffer)), None)
+        if backend is not None:
+            inputs = [
+                x.to_backend(backend) if isinstance(x, Content) and x.backend is backend.base else x
+                for x in inputs
+            ]
+        return upstream(inputs, *args, **kwargs)
+
+    return broadcast_and_apply
+
+
+def _patched_list_init(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def init(self: Any, offsets: Any, content: Any, **kwargs: Any) -> None:
+        backend = getattr(content, "_backend", None)
+        if isinstance(backend, DiffBackend) and offsets.nplike is not backend.nplike:
+            offsets = offsets.to_nplike(backend.nplike)
+        upstream(self, offsets, content, **kwargs)
+
+    return init
 
 
 # --------------------------------------------------------------------------- layouts
@@ -476,6 +516,20 @@ def pack(layout: Content) -> Content:
     raise TypeError(f"unknown layout class {type(layout).__name__}")
 
 
+def positions(layout: Content) -> list[Any]:
+    """For each leaf, where in its buffer the elements of the packed leaf are (None: projected away)."""
+    base = base_backend(layout.backend)
+
+    def number(leaf: NumpyArray) -> Any:
+        if is_absent(leaf.data) or _is_text(leaf):
+            return _primal(leaf.data)
+        shape = leaf.data.shape
+        return np.arange(math.prod(shape)).reshape(shape)
+
+    numbered = map_layout(layout, base, _primal, number)
+    return [None if is_absent(leaf.data) else leaf.data for leaf in leaves(pack(numbered))]
+
+
 def _is_projected_away(layout: Content) -> bool:
     buffers = (
         getattr(layout, name, None) for name in ("_data", "_offsets", "_starts", "_index", "_mask", "_tags")
@@ -506,4 +560,8 @@ def leaf_data(layout: Content) -> list[tuple[Any, bool]]:
     def value(leaf: NumpyArray) -> Any:
         return leaf.data.value if isinstance(leaf.data, Buffer) else leaf.data
 
-    return [(value(leaf), leaf.parameter("__array__") in ("char", "byte")) for leaf in leaves(layout)]
+    return [(value(leaf), _is_text(leaf)) for leaf in leaves(layout)]
+
+
+def _is_text(leaf: NumpyArray) -> bool:
+    return leaf.parameter("__array__") in ("char", "byte")

@@ -167,6 +167,12 @@ class Buffer(NDArrayOperatorsMixin):
     def all(self, *args: Any, **kwargs: Any) -> Any:
         return self.of(raw(self.value).all(*args, **kwargs))
 
+    def __copy__(self) -> Buffer:
+        return type(self)(self.value)
+
+    def __deepcopy__(self, memo: dict) -> Buffer:
+        return self.copy()
+
     # ---------------------------------------------------------------- leaving the array
 
     def _leave(self, what: str) -> Any:
@@ -220,6 +226,8 @@ class Buffer(NDArrayOperatorsMixin):
         return self.module.ufunc(ufunc, *inputs, **kwargs)
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        if getattr(np, func.__name__, None) is not func:
+            return self.module.refused(func)(*args, **kwargs)
         return getattr(self.module, func.__name__)(*args, **kwargs)
 
 
@@ -261,3 +269,28 @@ for _operate, _ufunc in _OPERATORS.items():
     setattr(Buffer, f"__{_operate.__name__}__", _weak(_operate, _ufunc))
     if _ufunc.nin == 2:
         setattr(Buffer, f"__r{_operate.__name__}__", _weak(_operate, _ufunc, reflected=True))
+
+
+def _in_place(operate: Callable) -> Callable:
+    """``total += 1`` makes a new number, as for NumPy's own; an active array is not changed in place."""
+    outside = getattr(operator, operate.__name__[1:])
+
+    def method(self: Buffer, other: Any) -> Any:
+        if not self.active:
+            return type(self)(operate(self.value, plain(other, "an operation in place")))
+        if self.ndim:
+            raise lost("an operation in place")
+        return outside(self, other)
+
+    return method
+
+
+for _operate in (
+    operator.iadd,
+    operator.isub,
+    operator.imul,
+    operator.itruediv,
+    operator.ipow,
+    operator.imod,
+):
+    setattr(Buffer, f"__{_operate.__name__}__", _in_place(_operate))

@@ -34,37 +34,37 @@ METHODS = ("auto", "dual", "complex-step")
 RULES = ufuncs.PARTIALS
 
 
-def pushforward(fn: Callable, args: tuple, method: str = "auto") -> Pair:
+def pushforward(fn: Callable, args: tuple, method: str = "auto", owner: str = "") -> Pair:
     """Run ``fn`` on arguments some of which are pairs; the result as a pair.
 
     Parameters
     ----------
     args : tuple
-        Values; a :class:`~dak_diff.engine.values.Pair` (at any depth) carries tangents.
+        Values; a :class:`~dak_diff.engine.values.Pair` of this owner (at any depth) carries tangents.
     """
     level = new_level()
-    width = max((pair.width for pair in _pairs(args)), default=1)
-    out = fn(*(lift(arg, level, method) for arg in args))
-    return lower(out, level, width)
+    width = max((pair.width for pair in _pairs(args, owner)), default=1)
+    out = fn(*(lift(arg, level, method, owner) for arg in args))
+    return lower(out, level, width, owner)
 
 
-def _pairs(value: Any) -> list[Pair]:
+def _pairs(value: Any, owner: str) -> list[Pair]:
     if isinstance(value, Pair):
-        return [value]
+        return [value] if value.owner == owner else []
     if isinstance(value, dict):
         value = tuple(value.values())
     if isinstance(value, (tuple, list)):
-        return [pair for v in value for pair in _pairs(v)]
+        return [pair for v in value for pair in _pairs(v, owner)]
     return []
 
 
-def lift(value: Any, level: int, method: str) -> Any:
+def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
     """The value with every pair in it made an array that carries its tangents."""
     if isinstance(value, (tuple, list)):
-        return type(value)(lift(v, level, method) for v in value)
+        return type(value)(lift(v, level, method, owner) for v in value)
     if isinstance(value, dict):
-        return {k: lift(v, level, method) for k, v in value.items()}
-    if not isinstance(value, Pair):
+        return {k: lift(v, level, method, owner) for k, v in value.items()}
+    if not isinstance(value, Pair) or value.owner != owner:
         return value
     position = iter(range(10**9))
 
@@ -75,7 +75,7 @@ def lift(value: Any, level: int, method: str) -> Any:
     return map_leaves(value.primal, on_leaf)
 
 
-def lower(value: Any, level: int, width: int) -> Pair:
+def lower(value: Any, level: int, width: int, owner: str = "") -> Pair:
     """The pair of a value and of the tangents that it carries at one level."""
     tangents: dict[int, tuple] = {}
     position = iter(range(10**9))
@@ -87,16 +87,16 @@ def lower(value: Any, level: int, width: int) -> Pair:
             return leaf.primal
         return leaf
 
-    return Pair(map_leaves(value, on_leaf), tangents, width)
+    return Pair(map_leaves(value, on_leaf), tangents, width, owner)
 
 
-def used_primitives(fn: Callable, args: tuple) -> list[Primitive]:
+def used_primitives(fn: Callable, args: tuple, owner: str) -> list[Primitive]:
     """The primitives that ``fn`` applies to what carries a derivative, each once, in order."""
     level = new_level()
     record: list[Node] = []
 
     def lift_pair(value: Any) -> Any:
-        if isinstance(value, Pair):
+        if isinstance(value, Pair) and value.owner == owner:
             position = iter(range(10**9))
             return map_leaves(
                 value.primal,

@@ -7,6 +7,7 @@ spills like any other data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +22,17 @@ from dak_diff.engine.awkward_internals import (
     indexes,
     is_absent,
     leaf_data,
+    leaves,
     map_layout,
     pack,
+    positions,
 )
 from dak_diff.engine.buffer import Buffer
 from dak_diff.errors import StructureError
 from dak_diff.rules.primitive import Traced, dtype_of, raw
+from dak_diff.rules.structure import reshape, scatter_add
 
-__all__ = ["Pair", "is_float", "leaf_values", "map_leaves", "match_leaves", "packed"]
+__all__ = ["Pair", "is_float", "leaf_values", "map_leaves", "match_leaves", "separated"]
 
 _NUMBERS = (float, complex, np.floating, np.complexfloating)
 
@@ -45,11 +49,14 @@ class Pair:
         Position of a leaf -> one tangent for each direction (None is zero).
     width : int
         How many directions.
+    owner : str
+        Which derivative it belongs to: to any other one a pair is a value like any other.
     """
 
     primal: Any
     tangents: dict[int, tuple]
     width: int = 1
+    owner: str = ""
 
 
 def is_float(x: Any) -> bool:
@@ -67,7 +74,7 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
         tangents = {
             i: tuple(None if t is None else on_leaf(t, False) for t in ts) for i, ts in value.tangents.items()
         }
-        return Pair(primal, tangents, value.width)
+        return Pair(primal, tangents, value.width, value.owner)
     if isinstance(value, ak.Array):
         return _highlevel(_map_layout(value.layout, on_leaf), value)
     if isinstance(value, ak.Record):
@@ -119,23 +126,40 @@ def leaf_values(value: Any) -> list[Any]:
     return found
 
 
-def packed(value: Any) -> Any:
-    """The value with every array in its canonical layout."""
+def separated(value: Any) -> Any:
+    """The value, in another layout only if a buffer of it is referenced twice.
+
+    Such a buffer (``x[[0, 0, 1]]``) could not hold a derivative for each element.
+    """
     if isinstance(value, ak.Array):
-        return _highlevel(pack(value.layout), value)
+        return _highlevel(pack(value.layout), value) if _refers_twice(value) else value
     if isinstance(value, ak.Record):
         layout = value.layout
         return _highlevel(ak.record.Record(pack(layout.array[layout.at : layout.at + 1]), 0), value)
     if isinstance(value, (tuple, list)):
-        return type(value)(packed(v) for v in value)
+        return type(value)(separated(v) for v in value)
     if isinstance(value, dict):
-        return {k: packed(v) for k, v in value.items()}
+        return {k: separated(v) for k, v in value.items()}
     return value
 
 
-def match_leaves(primal: Any, tangent: Any, what: str = "tangent") -> dict[int, Any]:
-    """The float leaves of a tangent (or cotangent) of a packed primal, by position.
+def _refers_twice(value: ak.Array) -> bool:
+    return any(
+        found is not None and not _increasing(found) and len(np.unique(found)) != found.size
+        for found in positions(value.layout)
+    )
 
+
+def _increasing(found: Any) -> bool:
+    flat = found.reshape(-1)
+    return bool((flat[1:] > flat[:-1]).all())
+
+
+def match_leaves(primal: Any, tangent: Any, what: str = "tangent") -> dict[int, Any]:
+    """The float leaves of a tangent (or cotangent) of a primal, by position.
+
+    They have the shapes of the leaves of the primal, whatever the layout of the tangent is: an
+    element that the primal does not reach is zero, what it reaches twice is added.
     A number stands for an array full of it; a list, tuple or dict must nest as the primal.
 
     Raises
@@ -176,21 +200,42 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
         tangent = tangent.value if isinstance(tangent, Buffer) else tangent
         return [_full(leaf, tangent) if is_float(leaf) and not is_absent(leaf) else None for leaf in mine]
     if isinstance(primal, (ak.Array, ak.Record)):
-        if not isinstance(tangent, (ak.Array, ak.Record)):
-            tangent = ak.Array(tangent)
-        _check_type(primal, tangent, what)
-        tangent = packed(tangent)
-        for a, b in zip(_structure(primal), _structure(tangent), strict=True):
-            if not np.array_equal(a, b):
-                raise StructureError(
-                    f"the {what} has the type of its primal, {_type(primal)}, but other lengths"
-                )
-    elif np.shape(tangent) != np.shape(primal):
+        return _match_layout(
+            primal, tangent if isinstance(tangent, (ak.Array, ak.Record)) else ak.Array(tangent), what
+        )
+    if np.shape(tangent) != np.shape(primal):
         raise StructureError(f"the {what} has shape {np.shape(tangent)}, its primal {np.shape(primal)}")
-    theirs = leaf_values(tangent)
-    if [len(np.shape(x)) and len(x) for x in mine] != [len(np.shape(x)) and len(x) for x in theirs]:
-        raise StructureError(f"the {what} has the type of its primal, {_type(primal)}, but another length")
-    return [b if is_float(a) else None for a, b in zip(mine, theirs, strict=True)]
+    return leaf_values(tangent) if is_float(mine[0]) else [None]
+
+
+def _match_layout(primal: Any, tangent: Any, what: str) -> list[Any]:
+    _check_type(primal, tangent, what)
+    mine, theirs = _array_layout(primal), pack(_array_layout(tangent))
+    own = pack(mine)
+    if any(not np.array_equal(a, b) for a, b in zip(indexes(own), indexes(theirs), strict=True)) or (
+        [x.length for x in leaves(own)] != [x.length for x in leaves(theirs)]
+    ):
+        raise StructureError(f"the {what} has the type of its primal, {_type(primal)}, but other lengths")
+    where, matched = positions(mine), list[Any]()
+    for (leaf, is_text), (given, _), place in zip(leaf_data(mine), leaf_data(theirs), where, strict=True):
+        if is_text or place is None or not is_float(leaf):
+            matched.append(None)
+        else:
+            matched.append(_placed(given, place, np.shape(leaf)))
+    return matched
+
+
+def _placed(given: Any, place: Any, shape: tuple[int, ...]) -> Any:
+    """The elements of a packed leaf where they belong in a buffer."""
+    flat = place.reshape(-1)
+    if len(flat) == math.prod(shape) and np.array_equal(flat, np.arange(len(flat))):
+        return reshape(given, shape=shape)
+    return reshape(scatter_add(reshape(given, shape=(-1,)), key=flat, shape=(math.prod(shape),)), shape=shape)
+
+
+def _array_layout(value: Any) -> Any:
+    layout = value.layout
+    return layout.array[layout.at : layout.at + 1] if isinstance(value, ak.Record) else layout
 
 
 def _full(leaf: Any, number: Any) -> Any:
@@ -208,24 +253,15 @@ def _full(leaf: Any, number: Any) -> Any:
     return np.full_like(raw(leaf), number)
 
 
-def _structure(value: Any) -> list[Any]:
+def _type(value: Any) -> Any:
     layout = value.layout
-    return indexes(layout.array if isinstance(value, ak.Record) else layout)
-
-
-def _type(value: Any) -> str:
-    if isinstance(value, (ak.Array, ak.Record)):
-        layout = value.layout
-        return str((layout.array if isinstance(value, ak.Record) else layout).form.type)
-    return str(dtype_of(value))
+    return (layout.array if isinstance(value, ak.Record) else layout).form.type
 
 
 def _check_type(primal: Any, tangent: Any, what: str) -> None:
-    form = (primal.layout.array if isinstance(primal, ak.Record) else primal.layout).form
-    other = (tangent.layout.array if isinstance(tangent, ak.Record) else tangent.layout).form
-    if not form.type.is_equal_to(other.type, all_parameters=False):
+    if not _type(primal).is_equal_to(_type(tangent), all_parameters=False):
         raise StructureError(
-            f"the {what} has type {other.type}, its primal {form.type}; they must be the same. "
+            f"the {what} has type {_type(tangent)}, its primal {_type(primal)}; they must be the same. "
             "ak.values_astype changes the numbers, ak.zip the structure."
         )
 
@@ -237,7 +273,9 @@ def derivative_like(value: Any, derivatives: dict[int, Any]) -> Any:
     def on_leaf(leaf: Any, is_text: bool) -> Any:
         i = next(position)
         if i in derivatives:
-            return derivatives[i]
+            derivative = derivatives[i]
+            scalar = isinstance(leaf, np.generic) and not isinstance(derivative, Traced)
+            return leaf.dtype.type(derivative) if scalar else derivative
         if is_text or is_absent(leaf):
             return leaf
         if not hasattr(leaf, "dtype"):

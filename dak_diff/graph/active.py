@@ -6,6 +6,7 @@ field selection is followed exactly, anything else passes all on. Shared by both
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -74,6 +75,8 @@ class Activity:
         What becomes of each.
     influence : dict
         Layer -> target -> the columns of its result that the target reaches; ``()`` is all of it.
+    owner : str
+        Tells the pairs of this derivative from those of one that is itself differentiated.
     arrived : set of str
         The layers that a target reaches from upstream.
     primitives : dict
@@ -87,6 +90,7 @@ class Activity:
     zero_if_disconnected: bool = False
     explaining: bool = False
     order: list[str] = field(default_factory=list)
+    owner: str = ""
     states: dict[str, State] = field(default_factory=dict)
     influence: dict[str, dict[int, set[Path]]] = field(default_factory=dict)
     arrived: set[str] = field(default_factory=set)
@@ -95,7 +99,8 @@ class Activity:
     def __post_init__(self) -> None:
         self.order = ancestors(self.graph, [self.expr.name])
         self._check_present()
-        probe = Probe()
+        self.owner = f"order {1 + max(map(_order, self.order))}"
+        probe = Probe(self.graph, self.owner)
         for name in self.order:
             self.influence[name] = self._reached(name)
             if self.influence[name]:
@@ -105,7 +110,7 @@ class Activity:
                 if target.base == name:
                     columns = {absolute for absolute, _ in target.columns}
                     self.influence[name].setdefault(i, set()).update(columns)
-                    probe.seed(name, Seed(target.columns, target.label))
+                    probe.seed(name, Seed(target.columns, target.label, self.owner))
         if not self.zero_if_disconnected:
             for i, target in enumerate(self.targets):
                 if i not in self.influence[self.expr.name]:
@@ -124,7 +129,7 @@ class Activity:
         for dep in self.graph.dependencies.get(name, ()):
             for target, columns in self.influence[dep].items():
                 if selected is not None and selected[0] == dep:
-                    columns = _select(columns, selected[1])
+                    columns = _select(columns, *selected[1:])
                 else:
                     columns = {()}
                 if columns:
@@ -136,18 +141,18 @@ class Activity:
         carried = any(self.states[dep] is State.ACTIVE or self.is_base(dep) for dep in upstream)
         if self.influence[name] and carried:
             value = self._probed(name, layer, probe)
-            if value is None or may_be_float(value):
+            if value is None or may_be_float(value) or not probe.agrees(layer):
                 if self.explaining:
                     self.primitives[name] = probe.primitives(layer)
                 return State.ACTIVE
             probe.plain(name)
             return State.PRIMAL
-        probe.run(name, layer, partial(OnPrimals, label=label_of(name)))
+        probe.run(name, layer, partial(OnPrimals, label=label_of(name), owner=self.owner))
         kept = all(self.states[dep] is State.KEPT for dep in upstream)
         return State.KEPT if kept else State.PRIMAL
 
     def _probed(self, name: str, layer: Any, probe: Probe) -> Any:
-        wrap: Callable = partial(Pushforward, label=label_of(name), method=self.method)
+        wrap: Callable = partial(Pushforward, label=label_of(name), owner=self.owner, method=self.method)
         try:
             return probe.run(name, layer, wrap)
         except NoRuleError as error:
@@ -175,15 +180,24 @@ class Activity:
         )
 
 
-def _select(columns: set[Path], paths: list[Path]) -> set[Path]:
-    """The columns left after selecting ``paths``: one path unwraps, a list of fields keeps."""
+_DERIVATIVE = re.compile(r"^(?:(?:jvp|seed|primal|tangent|value)-)+")
+
+
+def _order(name: str) -> int:
+    """How often a layer has been differentiated: each time puts one more prefix to its name."""
+    found = _DERIVATIVE.match(name)
+    return found.group().count("-") if found else 0
+
+
+def _select(columns: set[Path], paths: list[Path], keeps: bool) -> set[Path]:
+    """The columns left after selecting ``paths``."""
     found = set()
     for column in columns:
         for path in paths:
             if column[: len(path)] == path:
-                found.add(column[len(path) :] if len(paths) == 1 else column)
+                found.add(column if keeps else column[len(path) :])
             elif path[: len(column)] == column:
-                found.add(() if len(paths) == 1 else path)
+                found.add(path if keeps else ())
     return found
 
 

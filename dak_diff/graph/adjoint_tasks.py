@@ -16,7 +16,7 @@ import numpy as np
 from dask.sizeof import sizeof
 
 from dak_diff.engine.transform import Taping, Transpose
-from dak_diff.engine.values import derivative_like, leaf_values, match_leaves, packed
+from dak_diff.engine.values import derivative_like, leaf_values, match_leaves, separated
 from dak_diff.graph.tasks import any_typetracer, noting, on_typetracers, select
 from dak_diff.graph.wrt import Path
 from dak_diff.rules.primitive import dtype_of, raw
@@ -37,7 +37,6 @@ __all__ = [
     "TakeColumns",
     "TakeGradient",
     "TransposeTask",
-    "pack_output",
 ]
 
 Cotangents = dict[int, Any]
@@ -216,8 +215,11 @@ class PickValue:
         return forwarded.values[self.position]
 
 
-class PickValues(PickValue):
+class PickValues:
     """The same for all inputs of a node of a tree."""
+
+    def __init__(self, position: int):
+        self.position = position
 
     def __call__(self, results: list) -> list:
         return [pick_value(result, self.position) for result in results]
@@ -290,13 +292,8 @@ class SeedCotangent:
             return match_leaves(value, cotangent, "cotangent")
 
 
-def pack_output(value: Any) -> Any:
-    """The output in its canonical layout, in which it and its cotangent have matching leaves."""
-    return value if any_typetracer((value,)) else packed(value)
-
-
 class TakeColumns:
-    """The columns to differentiate by, in their canonical layout."""
+    """The columns to differentiate by."""
 
     def __init__(self, paths: tuple[Path, ...]):
         self.paths = paths
@@ -304,7 +301,7 @@ class TakeColumns:
     def __call__(self, value: Any) -> tuple:
         if any_typetracer((value,)):
             return tuple(select(value, path) for path in self.paths)
-        return tuple(packed(select(value, path)) for path in self.paths)
+        return tuple(separated(select(value, path)) for path in self.paths)
 
 
 class PutColumns:
@@ -342,7 +339,7 @@ class TakeGradient:
         given = pick(cotangents, self.entry) or {}
         fitted = {leaf: real_if(c, dtype_of(own[leaf])) for leaf, c in given.items()}
         gradients = derivative_like(columns, fitted)
-        return self._assembled(gradients, None if whole is None else derivative_like(packed(whole), {}))
+        return self._assembled(gradients, None if whole is None else derivative_like(whole, {}))
 
     def _assembled(self, columns: Any, whole: Any) -> Any:
         if not self.places:

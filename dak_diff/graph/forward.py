@@ -41,6 +41,7 @@ class Forward:
         self.graph, self.expr, self.targets = activity.graph, activity.expr, activity.targets
         tokens = [[seed.token for seed in directions] for directions in seeds]
         self.token = tokenize(activity.method, [(t.base, t.columns) for t in self.targets], tokens)
+        self.owner = activity.owner
         self.layers: dict[str, Any] = {}
         self.pairs: dict[str, str] = {}
         self.primals: dict[str, str] = {}
@@ -63,11 +64,13 @@ class Forward:
             plain = {dep for dep in upstream if self.activity.states[dep] is State.KEPT}
             rename = {dep: self._below(dep) for dep in upstream if dep not in plain}
             new = self._new_name("primal", name)
-            self.layers[new] = map_layer(layer, new, partial(OnPrimals, label=label), rename, upstream)
+            self.layers[new] = map_layer(
+                layer, new, partial(OnPrimals, label=label, owner=self.owner), rename, upstream
+            )
             self.primals[name] = new
         else:
             new = self._new_name("jvp", name)
-            wrap = partial(Pushforward, label=label, method=self.activity.method)
+            wrap = partial(Pushforward, label=label, owner=self.owner, method=self.activity.method)
             self.layers[new] = map_layer(
                 layer, new, wrap, {dep: self._below(dep) for dep in upstream}, upstream
             )
@@ -75,7 +78,7 @@ class Forward:
 
     def _seed(self, name: str, i: int) -> None:
         target, seeds = self.targets[i], self.seeds[i]
-        fn, below = Seed(target.columns, target.label), self._below(name)
+        fn, below = Seed(target.columns, target.label, self.owner), self._below(name)
         new = f"seed-{label_of(name)}-{tokenize(below, target.columns, [s.token for s in seeds])}"
         if target.on_all_partitions:
             arguments = (seed.as_task_argument() for seed in seeds)
@@ -96,11 +99,11 @@ class Forward:
 
     def value(self) -> tuple[HighLevelGraph, str]:
         """The graph of the value that comes with the tangent, and the name of its layer."""
-        return self._output("value", TakePrimal())
+        return self._output("value", TakePrimal(self.owner))
 
     def tangent(self) -> tuple[HighLevelGraph, str]:
         """The graph of the tangent, and the name of its layer."""
-        return self._output("tangent", TakeTangent())
+        return self._output("tangent", TakeTangent(self.owner))
 
     def _output(self, role: str, taker: Callable) -> tuple[HighLevelGraph, str]:
         below = self._below(self.expr.name)

@@ -110,7 +110,7 @@ def repaired(layer: Any) -> Any:
     )
     new.numblocks = {k: v for k, v in layer.numblocks.items() if k not in single}
     tokens = (TaskRef(blockwise_token(i)) for i in range(len(layer.indices)))
-    new.task = Task(layer.output, OnPrimals(CallTask(layer.task), layer.output), *tokens)
+    new.task = Task(layer.output, OnPrimals(CallTask(layer.task), label_of(layer.output), ""), *tokens)
     for cached in ("_cached_dict", "_dims"):
         new.__dict__.pop(cached, None)
     return new

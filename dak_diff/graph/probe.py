@@ -17,12 +17,13 @@ import dask_awkward as dak
 import numpy as np
 from dask._task_spec import Alias, DataNode, GraphNode, TaskRef, convert_legacy_task
 from dask.blockwise import Blockwise
+from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardInputLayer, AwkwardTreeReductionLayer
 
 from dak_diff.engine.transform import used_primitives
 from dak_diff.engine.values import Pair, is_float, leaf_values
 from dak_diff.errors import NoRuleError
-from dak_diff.graph.tasks import CallNode, CallTask, Compose
+from dak_diff.graph.tasks import CallNode, CallTask, Compose, on_typetracers, primals
 from dak_diff.parameter import Parameter
 from dak_diff.rules.primitive import Primitive
 
@@ -62,7 +63,8 @@ def may_be_float(value: Any) -> bool:
 class Probe:
     """Runs the layers of one graph on empty arrays, in topological order."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: HighLevelGraph, owner: str):
+        self._graph, self._owner = graph, owner
         self._values: dict[str, Any] = {}
 
     def run(self, name: str, layer: Any, wrap: Callable[[Callable], Callable]) -> Any:
@@ -98,7 +100,7 @@ class Probe:
         used: list[Primitive] = []
 
         def wrap(fn: Callable) -> Callable:
-            return lambda *args: used.extend(used_primitives(fn, args))
+            return lambda *args: used.extend(used_primitives(fn, args, self._owner))
 
         try:
             self._quietly(layer, wrap)
@@ -106,15 +108,44 @@ class Probe:
             return []
         return used
 
+    def agrees(self, layer: Any) -> bool:
+        """Whether typetracers say, too, that a layer has no floating-point results.
+
+        What a function makes of an empty array may not be what it makes of a full one.
+        """
+        metas = {name: _as_typetracer(primals(v, self._owner)) for name, v in self._values.items()}
+        try:
+            return not may_be_float(evaluate(layer, _plainly, metas, self._graph))
+        except Exception:
+            return False
+
     def _quietly(self, layer: Any, wrap: Callable) -> Any:
         # Empty arrays make NumPy warn of things that are no news.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return evaluate(layer, wrap, self._values)
+            return evaluate(layer, wrap, self._values, self._graph)
 
 
-def evaluate(layer: Any, wrap: Callable[[Callable], Callable], values: Mapping[str, Any]) -> Any:
-    """One partition of a layer, from the values of the layers it reads."""
+def _plainly(fn: Callable) -> Callable:
+    return lambda *args: on_typetracers(fn, args)
+
+
+def _as_typetracer(value: Any) -> Any:
+    if isinstance(value, ak.Array):
+        return ak.Array(value.layout.to_typetracer(forget_length=True), behavior=value.behavior)
+    return value
+
+
+def evaluate(
+    layer: Any, wrap: Callable[[Callable], Callable], values: Mapping[str, Any], graph: HighLevelGraph
+) -> Any:
+    """One partition of a layer, from the values of the layers it reads.
+
+    Raises
+    ------
+    KeyError
+        If one of those is not known.
+    """
     if isinstance(layer, AwkwardInputLayer):
         if not layer.is_mockable:
             raise NotImplementedError("a source without meta")
@@ -128,27 +159,26 @@ def evaluate(layer: Any, wrap: Callable[[Callable], Callable], values: Mapping[s
     mapping = dict(layer)
     key = min((k for k in mapping if isinstance(k, tuple)), key=lambda k: (len(k), k[1:]))
     node = mapping[key]
-    node = node if isinstance(node, GraphNode) else convert_legacy_task(key, node, _Keys(values))
+    node = node if isinstance(node, GraphNode) else convert_legacy_task(key, node, _Keys(graph))
+    if isinstance(node, DataNode):
+        node = node.value
+    if not isinstance(node, GraphNode):
+        # Data in the graph itself: what persist leaves, or a parameter.
+        return node[:0] if isinstance(node, ak.Array) else node
     order = tuple(sorted(node.dependencies, key=str))
     args = [values[dep[0] if isinstance(dep, tuple) else dep] for dep in order]
     return args[0] if isinstance(node, Alias) else wrap(CallNode(node, order))(*args)
 
 
 class _Keys:
-    """Every key of the layers that have a value, whatever the partition."""
+    """Every key of the layers of a graph, whatever the partition."""
 
-    def __init__(self, values: Mapping[str, Any]):
-        self.values = values
+    def __init__(self, graph: HighLevelGraph):
+        self.graph = graph
 
     def __contains__(self, key: Any) -> bool:
-        if isinstance(key, tuple):
-            return (
-                len(key) == 2
-                and isinstance(key[0], str)
-                and key[0] in self.values
-                and isinstance(key[1], int)
-            )
-        return isinstance(key, str) and key in self.values
+        name = key[0] if isinstance(key, tuple) and key else key
+        return isinstance(name, str) and name in self.graph.layers
 
 
 def _operand(name: Any, index: Any, layer: Blockwise, values: Mapping[str, Any]) -> Any:

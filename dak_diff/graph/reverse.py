@@ -37,7 +37,6 @@ from dak_diff.graph.adjoint_tasks import (
     TakeColumns,
     TakeGradient,
     TransposeTask,
-    pack_output,
 )
 from dak_diff.graph.layers import (
     CotangentLayer,
@@ -135,12 +134,6 @@ class Reverse:
                 if target.base == name and not target.on_all_partitions:
                     self._cut_columns(i, target, add)
         self.final = self.cut.get(self.expr.name, self.expr.name)
-        if isinstance(self.expr, dak.Array):
-            name = f"packed-{label_of(self.expr.name)}-{tokenize(self.final, self.token)}"
-            self.pseudo[name] = (pack_output, [self.final])
-            self.blocks[name] = self.expr.npartitions
-            add(name, [self.final])
-            self.final = name
         return nodes
 
     def _cut_columns(self, i: int, target: Target, add: Callable) -> None:
@@ -185,7 +178,7 @@ class Reverse:
     def _forward_barrier(self, name: str) -> None:
         layer, upstream = self.graph.layers[name], self.activity.upstream(name)
         new = self._new_name("value", label_of(name), name)
-        wrap = partial(OnPrimals, label=label_of(name))
+        wrap = partial(OnPrimals, label=label_of(name), owner=self.activity.owner)
         self.values[name], self.blocks[name] = new, len(layer.get_output_keys())
         sources = {dep: self._source(name, dep) for dep in upstream}
         if isinstance(layer, AwkwardTreeReductionLayer) and sources[layer.name_input] in self.owner:

@@ -39,21 +39,29 @@ class Segment:
     members: list[str] = field(default_factory=list)
 
 
-def gather(nodes: Iterable[Node]) -> tuple[dict[str, int], list[Segment]]:
+def gather(nodes: list[Node]) -> tuple[dict[str, int], list[Segment]]:
     """Depth of each layer (how many barriers lie before it), and the segments.
+
+    A layer goes as deep as what reads it allows, so that one segment takes in all it can.
 
     Parameters
     ----------
-    nodes : iterable of Node
+    nodes : list of Node
         In topological order.
     """
-    known: dict[str, Node] = {}
+    known = {node.name: node for node in nodes}
     depth: dict[str, int] = {}
-    parent: dict[str, str] = {}
     for node in nodes:
-        known[node.name] = node
         steps = (depth[r] + (not node.barrier and known[r].barrier) for r in node.reads)
         depth[node.name] = max(steps, default=0)
+    latest: dict[str, int] = {}
+    for node in reversed(nodes):
+        depth[node.name] = latest.get(node.name, depth[node.name])
+        for r in node.reads:
+            allowed = depth[node.name] - (not node.barrier and known[r].barrier)
+            latest[r] = min(latest.get(r, allowed), allowed)
+    parent: dict[str, str] = {}
+    for node in nodes:
         if node.barrier:
             continue
         parent[node.name] = node.name

@@ -17,7 +17,7 @@ from dask.blockwise import blockwise_token
 from dask.sizeof import sizeof
 
 from dak_diff.engine.transform import pushforward
-from dak_diff.engine.values import Pair, derivative_like, match_leaves, packed
+from dak_diff.engine.values import Pair, derivative_like, match_leaves, separated
 from dak_diff.rules.primitive import raw
 
 __all__ = ["CallTask", "Compose", "OnPrimals", "Pushforward", "Seed", "TakePrimal", "TakeTangent"]
@@ -42,11 +42,12 @@ def any_typetracer(args: tuple) -> bool:
     return any(dak.lib.core.is_typetracer(v) for v in _walk(args))
 
 
-def _primals(value: Any) -> Any:
+def primals(value: Any, owner: str) -> Any:
+    """The value without the tangents of one derivative."""
     if isinstance(value, Pair):
-        return value.primal
+        return value.primal if value.owner == owner else value
     if isinstance(value, (list, tuple)):
-        return type(value)(_primals(v) for v in value)
+        return type(value)(primals(v, owner) for v in value)
     return value
 
 
@@ -56,7 +57,6 @@ def on_typetracers(fn: Callable, args: tuple) -> Any:
     That is how dask-awkward computes metas. A typetracer without dimensions as the first
     argument of a ufunc fails in Awkward.
     """
-    args = _primals(args)
     if any(isinstance(v, ak.Array) for v in _walk(args)):
         args = tuple(_promoted(v) for v in args)
     return fn(*args)
@@ -80,10 +80,10 @@ def noting(text: str) -> Iterator[None]:
 
 
 class _Labelled:
-    """A function with the label of the layer it came from, for messages and dashboards."""
+    """A function with the label of the layer it came from, and the derivative it belongs to."""
 
-    def __init__(self, fn: Callable, label: str):
-        self.fn, self.label = fn, label
+    def __init__(self, fn: Callable, label: str, owner: str):
+        self.fn, self.label, self.owner = fn, label, owner
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.label}>"
@@ -92,24 +92,23 @@ class _Labelled:
 class Pushforward(_Labelled):
     """The function of an active layer, on pairs."""
 
-    def __init__(self, fn: Callable, label: str, method: str):
-        super().__init__(fn, label)
+    def __init__(self, fn: Callable, label: str, owner: str, method: str):
+        super().__init__(fn, label, owner)
         self.method = method
 
     def __call__(self, *args: Any) -> Any:
         if any_typetracer(args):
-            return on_typetracers(self.fn, args)
+            return on_typetracers(self.fn, primals(args, self.owner))
         with noting(f"This happened in dak_diff, in the tangent of layer {self.label!r}."):
-            return pushforward(self.fn, args, self.method)
+            return pushforward(self.fn, args, self.method, self.owner)
 
 
 class OnPrimals(_Labelled):
     """The function of a layer that hangs on active ones but has no derivative itself."""
 
     def __call__(self, *args: Any) -> Any:
-        if any_typetracer(args):
-            return on_typetracers(self.fn, args)
-        return self.fn(*_primals(args))
+        args = primals(args, self.owner)
+        return on_typetracers(self.fn, args) if any_typetracer(args) else self.fn(*args)
 
 
 class CallTask:
@@ -153,17 +152,17 @@ class Seed:
         What the columns are called in messages.
     """
 
-    def __init__(self, columns: tuple, label: str):
-        self.columns, self.label = columns, label
+    def __init__(self, columns: tuple, label: str, owner: str):
+        self.columns, self.label, self.owner = columns, label, owner
 
     def __call__(self, value: Any, *tangents: Any) -> Any:
         if any_typetracer((value, *tangents)):
             for tangent in tangents:
                 if dak.lib.core.is_typetracer(tangent):
                     ak.typetracer.touch_data(tangent)
-            return _primals(value)
+            return primals(value, self.owner)
         with noting(f"This happened in dak_diff, where the tangent of {self.label} is put in."):
-            pair = value if isinstance(value, Pair) else Pair(value, {}, len(tangents))
+            pair = as_pair(value, self.owner, len(tangents))
             for absolute, relative in self.columns:
                 pair = _seed_column(pair, absolute, [select(t, relative) for t in tangents])
             return pair
@@ -174,17 +173,22 @@ def select(value: Any, path: tuple[str, ...]) -> Any:
     return value[path] if path and isinstance(value, (ak.Array, ak.Record)) else value
 
 
+def as_pair(value: Any, owner: str, width: int = 1) -> Pair:
+    """The value as a pair of this derivative."""
+    return value if isinstance(value, Pair) and value.owner == owner else Pair(value, {}, width, owner)
+
+
 def _seed_column(pair: Pair, path: tuple[str, ...], tangents: list) -> Pair:
-    column = pushforward(lambda value: packed(select(value, path)), (pair,))
+    column = pushforward(lambda value: separated(select(value, path)), (pair,), owner=pair.owner)
     matched = [match_leaves(column.primal, tangent) for tangent in tangents]
     merged = dict(column.tangents)
     for i in matched[0]:
         seeds = tuple(directions[i] for directions in matched)
         merged[i] = tuple(map(_add, column.tangents.get(i, (None,) * len(seeds)), seeds))
-    column = Pair(column.primal, merged, pair.width)
+    column = Pair(column.primal, merged, pair.width, pair.owner)
     if not path:
         return column
-    return pushforward(lambda base, what: ak.with_field(base, what, path), (pair, column))
+    return pushforward(lambda base, what: ak.with_field(base, what, path), (pair, column), owner=pair.owner)
 
 
 def _add(old: Any, new: Any) -> Any:
@@ -194,13 +198,13 @@ def _add(old: Any, new: Any) -> Any:
 class TakeTangent:
     """The tangent of one direction, with the full structure of the value."""
 
-    def __init__(self, direction: int = 0):
-        self.direction = direction
+    def __init__(self, owner: str, direction: int = 0):
+        self.owner, self.direction = owner, direction
 
     def __call__(self, value: Any) -> Any:
         if any_typetracer((value,)):
-            return value
-        pair = value if isinstance(value, Pair) else Pair(value, {})
+            return primals(value, self.owner)
+        pair = as_pair(value, self.owner)
         chosen = {i: tangents[self.direction] for i, tangents in pair.tangents.items()}
         return derivative_like(pair.primal, {i: t for i, t in chosen.items() if t is not None})
 
@@ -208,5 +212,8 @@ class TakeTangent:
 class TakePrimal:
     """The value itself, out of its pair."""
 
+    def __init__(self, owner: str):
+        self.owner = owner
+
     def __call__(self, value: Any) -> Any:
-        return _primals(value)
+        return primals(value, self.owner)

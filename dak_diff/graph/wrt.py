@@ -79,8 +79,11 @@ def unflatten_nested(obj: Any, leaves: Iterable[Any]) -> Any:
     return rebuild(obj)
 
 
-def field_selection(layer: Any) -> tuple[str, list[Path]] | None:
-    """The operand and the paths of a layer that only selects fields, else None."""
+def field_selection(layer: Any) -> tuple[str, list[Path], bool] | None:
+    """The operand and the paths of a layer that only selects fields, else None.
+
+    The flag says whether the fields keep their names: ``x[["a"]]`` does, ``x["a"]`` unwraps.
+    """
     if not isinstance(layer, Blockwise) or layer.task.func is not operator.getitem:
         return None
     if len(layer.indices) != 2 or layer.task.kwargs:
@@ -89,11 +92,11 @@ def field_selection(layer: Any) -> tuple[str, list[Path]] | None:
     if index is None or literal is not None or not isinstance(operand, str):
         return None
     if isinstance(where, str):
-        return operand, [(where,)]
+        return operand, [(where,)], False
     if isinstance(where, tuple) and where and all(isinstance(w, str) for w in where):
-        return operand, [where]
+        return operand, [where], False
     if isinstance(where, list) and where and all(isinstance(w, str) for w in where):
-        return operand, [(w,) for w in where]
+        return operand, [(w,) for w in where], True
     return None
 
 
@@ -113,13 +116,14 @@ def resolve(collection: Any) -> Target:
     _require_float(collection)
     name = collection.name
     columns: tuple[tuple[Path, Path], ...] = (((), ()),)
-    layers = collection.dask.layers
+    # A persisted collection holds data, and no layers to follow.
+    layers = getattr(collection.dask, "layers", {})
     while True:
         selected = field_selection(layers.get(name))
         if selected is None:
             return Target(collection, name, columns)
-        name, paths = selected
-        if len(paths) == 1:
+        name, paths, keeps = selected
+        if not keeps:
             columns = tuple(((*paths[0], *absolute), relative) for absolute, relative in columns)
         elif columns == (((), ()),):
             columns = tuple((path, path) for path in paths)

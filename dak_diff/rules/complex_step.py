@@ -118,7 +118,9 @@ def complex_step_partial(ufunc: np.ufunc, args: tuple, i: int, out: Any, formula
             f"it at complex values (argument {i}). Register a formula with dak_diff.rules."
         )
     xp = namespace(*args)
-    step, margin, floor = (1e-10, 1e-6, 1e-30) if dtype_of(args[i]) == np.float32 else (1e-20, 1e-10, 1e-280)
+    step, margin, floor, ceiling = (
+        (1e-10, 1e-6, 1e-30, 1e20) if dtype_of(args[i]) == np.float32 else (1e-20, 1e-10, 1e-280, 1e100)
+    )
     stepped = ufunc(
         *args[:i], xp.asarray(args[i]) + xp.asarray(1j * step, dtype=_complex(args[i])), *args[i + 1 :]
     )
@@ -127,7 +129,7 @@ def complex_step_partial(ufunc: np.ufunc, args: tuple, i: int, out: Any, formula
         _check_continuation(ufunc, i, stepped.real, out)
         return partial
     # Below the floor the imaginary part has lost digits to underflow.
-    inside = ALLOWED[ufunc](margin, *args) & (abs(stepped.imag) > floor)
+    inside = ALLOWED[ufunc](margin, *args) & (abs(stepped.imag) > floor) & (abs(args[i]) < ceiling)
     if bool(inside.all()):
         return partial
     return xp.where(inside, partial, formula(out, *args))

@@ -31,7 +31,7 @@ from dak_diff.rules.primitive import (
 )
 from dak_diff.rules.structure import where
 
-__all__ = ["Elementwise", "scale"]
+__all__ = ["Elementwise", "NoRule", "pulled", "scale"]
 
 Partial = Callable[..., Any] | float
 
@@ -52,7 +52,7 @@ class Scale(Primitive):
         with np.errstate(all="ignore"):
             product = p * t
             # One cheap sum tells whether any element can be 0 * inf or 0 * nan.
-            if not np.isfinite(product.sum() if np.ndim(product) else product):
+            if not _all_finite(product):
                 product = xp.where(t == 0, xp.zeros((), dtype=product.dtype), product)
         return product
 
@@ -96,6 +96,8 @@ class Elementwise(Primitive):
         Which output of a ufunc that has several.
     flat : callable, optional
         ``flat(*args)``: where an argument is infinite and the result constant.
+    bounded : bool
+        The real domain ends, and the formula goes on beyond it.
     """
 
     kind = "elementwise"
@@ -106,8 +108,10 @@ class Elementwise(Primitive):
         partials: tuple[Partial, ...] | None,
         output: int | None = None,
         flat: Callable[..., Any] | None = None,
+        bounded: bool = False,
     ):
         self.ufunc, self.partials, self.output, self.flat = ufunc, partials, output, flat
+        self.bounded = bounded
         self.name = ufunc.__name__ if output is None else f"{ufunc.__name__}[{output}]"
 
     def __reduce__(self) -> tuple:
@@ -123,7 +127,7 @@ class Elementwise(Primitive):
                 self._partial(i, out, args, method) if active[i] else None for i in range(len(args))
             )
             flat = None
-            if self.flat is not None and any(_has_zero(p) for p in partials if p is not None):
+            if self.flat is not None and any(_is_doubtful(p) for p in partials if p is not None):
                 flat = self.flat(*map(raw, args))
         return (partials, flat)
 
@@ -136,11 +140,14 @@ class Elementwise(Primitive):
             return complex_step_partial(self.ufunc, args, i, out, formula)
         if formula is None:
             raise NoRuleError(
-                f"no derivative formula for {self.name} (argument {i}). "
-                f"Pass method='auto' to take its partial by a complex step, "
-                f"or register one with dak_diff.rules."
+                f"no derivative formula for {self.name} (argument {i}), and a complex step "
+                + ("serves first derivatives only." if nested else "needs method='auto'.")
             )
-        return formula(out, *args)
+        partial = formula(out, *args)
+        if self.bounded and not _all_finite(out):
+            # Outside the real domain the value is nan, and so is its derivative.
+            partial = where(np.isnan(raw(out)), np.nan, partial)
+        return partial
 
     def push(self, residuals: tuple, tangents: tuple) -> Any:
         partials, flat = residuals
@@ -157,7 +164,7 @@ class Elementwise(Primitive):
         if flat is not None:
             cotangent = where(flat, 0.0, cotangent)
         return tuple(
-            _times(_conjugate(p), cotangent) if on and not _is_zero(p) else None
+            pulled(_conjugate(p), cotangent) if on and not _is_zero(p) else None
             for p, on in zip(partials, active, strict=True)
         )
 
@@ -166,8 +173,10 @@ def _of_ufunc(ufunc: np.ufunc, output: int) -> Primitive:
     return UFUNCS[ufunc][output]
 
 
-def _has_zero(partial: Any) -> bool:
-    return hasattr(raw(partial), "all") and not raw(partial).all()
+def _is_doubtful(partial: Any) -> bool:
+    """Whether some element is zero or not finite: there an asymptote may be the reason."""
+    values = raw(partial)
+    return hasattr(values, "all") and not (values.all() and _all_finite(values))
 
 
 def _is_zero(partial: Any) -> bool:
@@ -183,9 +192,25 @@ def _times(partial: Any, tangent: Any) -> Any:
     return scale(partial, tangent)
 
 
+def pulled(partial: Any, cotangent: Any) -> Any:
+    """A partial of zero gives zero also to an infinite cotangent, as forward mode has it.
+
+    There the tangent is zero before it meets the infinite partial: sqrt of a sum of squares.
+    """
+    product = _times(partial, cotangent)
+    if isinstance(partial, (int, float)) or _all_finite(product):
+        return product
+    return where(raw(partial) == 0, 0.0, product)
+
+
+def _all_finite(x: Any) -> bool:
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(raw(x).sum() if np.ndim(raw(x)) else raw(x)))
+
+
 def unknown_ufunc(ufunc: np.ufunc) -> tuple[Primitive, ...]:
     """A ufunc outside the tables: complex step where it has a complex loop, else an error when used."""
-    if all(not set(loop.split("->")[1]) & set("efdgFDG") for loop in ufunc.types):
+    if all(not set(loop.split("->")[1]) & set("efdgFDGO") for loop in ufunc.types):
         reason = "its results are no floating-point numbers"
         return tuple(NonDifferentiable(ufunc.__name__, reason, ufunc) for _ in range(ufunc.nout))
     if ufunc.signature is not None or ufunc.nout != 1 or not has_complex_loop(ufunc):

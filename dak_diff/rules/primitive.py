@@ -64,6 +64,10 @@ class Traced(NDArrayOperatorsMixin, ABC):
     def __len__(self) -> int:
         return len(self.primal)
 
+    def __deepcopy__(self, memo: dict) -> Traced:
+        # Never changed in place; and a copy of a tape would be another tape.
+        return self
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
         if method != "__call__" or kwargs:
             raise NoRuleError(f"no derivative rule for numpy.{ufunc.__name__}.{method} with {kwargs}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dak_diff.rules.elementwise import scale
+from dak_diff.rules.elementwise import pulled, scale
 from dak_diff.rules.namespace import namespace
 from dak_diff.rules.primitive import NonDifferentiable, Primitive, dtype_of, raw
 from dak_diff.rules.structure import Linear, index, real_if, scatter_add, where
@@ -224,7 +224,7 @@ class SumOfSquares(Reduction):
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         slope, segments = residuals
-        return (_norm_scale(slope, segment_spread(cotangent, segments=segments)),)
+        return (pulled(slope, segment_spread(cotangent, segments=segments)),)
 
 
 class SumOfPowers(SumOfSquares):
@@ -262,17 +262,11 @@ class CenteredSumOfSquares(Reduction):
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         slope, segments = residuals
-        x_bar = _norm_scale(slope, segment_spread(cotangent, segments=segments))
+        x_bar = pulled(slope, segment_spread(cotangent, segments=segments))
         return (
             x_bar if active[0] else None,
             -segment_sum(x_bar, segments=segments) if active[1] else None,
         )
-
-
-def _norm_scale(slope: Any, cotangent: Any) -> Any:
-    # The square root of a sum of squares has derivative 0 where the sum is 0, as hypot has:
-    # there the cotangent is infinite and every slope 0.
-    return where(raw(slope) == 0, 0.0, scale(slope, cotangent))
 
 
 def _widened(x: Any, out: Any) -> Any:

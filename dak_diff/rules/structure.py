@@ -20,6 +20,7 @@ __all__ = [
     "astype",
     "broadcast_to",
     "concatenate",
+    "contiguous",
     "cumsum",
     "imag",
     "index",
@@ -77,7 +78,8 @@ class _Transpose(Linear):
         return namespace(x).transpose(x, axes)
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
-        return self(cotangent, axes=tuple(int(i) for i in np.argsort(params["axes"])))
+        axes = [axis % len(shape) for axis in params["axes"]]
+        return self(cotangent, axes=tuple(int(i) for i in np.argsort(axes)))
 
 
 class _BroadcastTo(Linear):
@@ -106,6 +108,18 @@ class _SumToShape(Linear):
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
         return broadcast_to(cotangent, shape=shape)
+
+
+class _Contiguous(Linear):
+    """The same numbers in one piece of memory."""
+
+    name = "contiguous"
+
+    def impl(self, x: Any) -> Any:
+        return namespace(x).ascontiguousarray(x)
+
+    def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
+        return cotangent
 
 
 class _Astype(Linear):
@@ -196,7 +210,8 @@ class _ScatterAdd(Linear):
             return out
         size = math.prod(shape)
         if len(shape) == 1 and isinstance(key, type(x)) and key.dtype.kind in "iu":
-            positions = xp.where(key < 0, key + size, key)
+            positions = key.astype(xp.int64)
+            positions = xp.where(positions < 0, positions + size, positions)
         else:
             positions = xp.arange(size).reshape(shape)[key]
         flat, positions = x.reshape(-1), xp.broadcast_to(positions, x.shape).reshape(-1)
@@ -275,6 +290,7 @@ class _Concatenate(Primitive):
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         shapes, axis, _ = residuals
+        axis %= len(shapes[0])
         lead, stop, parts = (slice(None),) * axis, 0, []
         for shape, on in zip(shapes, active, strict=True):
             start, stop = stop, stop + shape[axis]
@@ -286,6 +302,7 @@ reshape = _Reshape()
 transpose = _Transpose()
 broadcast_to = _BroadcastTo()
 sum_to_shape = _SumToShape()
+contiguous = _Contiguous()
 astype = _Astype()
 cumsum = _Cumsum()
 real = _RealPart()

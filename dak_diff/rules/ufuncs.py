@@ -84,12 +84,13 @@ def _arctan2_by_x(out: Any, y: Any, x: Any) -> Any:
     return -_over_hypot(r, y) / where(raw(r) == 0, 1.0, r)
 
 
-def _logaddexp_by(out: Any, x: Any) -> Any:
-    return where(np.isneginf(raw(x)), 0.0, np.exp(x - out))
+def _logaddexp_by(x: Any, other: Any) -> Any:
+    # Not exp(x - out): at large arguments the difference has no digits left.
+    return where(np.isneginf(raw(x)), 0.0, 1 / (1 + np.exp(other - x)))
 
 
-def _logaddexp2_by(out: Any, x: Any) -> Any:
-    return where(np.isneginf(raw(x)), 0.0, np.exp2(x - out))
+def _logaddexp2_by(x: Any, other: Any) -> Any:
+    return where(np.isneginf(raw(x)), 0.0, 1 / (1 + np.exp2(other - x)))
 
 
 def _absolute(out: Any, x: Any) -> Any:
@@ -140,7 +141,7 @@ PARTIALS: dict[np.ufunc, tuple[Partial, ...] | list[tuple[Partial, ...]]] = {
     np.power: (_power_by_base, _power_by_exponent),
     np.float_power: (_power_by_base, _power_by_exponent),
     np.remainder: (1, lambda out, x, y: -np.floor_divide(raw(x), raw(y))),
-    np.fmod: (1, lambda out, x, y: -np.trunc(raw(x) / raw(y))),
+    np.fmod: (1, lambda out, x, y: -np.rint((raw(x) - raw(out)) / raw(y))),
     # roots, exponentials, logarithms
     np.sqrt: (lambda out, x: 0.5 / out,),
     np.cbrt: (lambda out, x: 1 / (3 * np.square(out)),),
@@ -151,8 +152,8 @@ PARTIALS: dict[np.ufunc, tuple[Partial, ...] | list[tuple[Partial, ...]]] = {
     np.log2: (lambda out, x: 1 / (x * _LN2),),
     np.log10: (lambda out, x: 1 / (x * _LN10),),
     np.log1p: (lambda out, x: 1 / (1 + x),),
-    np.logaddexp: (lambda out, x, y: _logaddexp_by(out, x), lambda out, x, y: _logaddexp_by(out, y)),
-    np.logaddexp2: (lambda out, x, y: _logaddexp2_by(out, x), lambda out, x, y: _logaddexp2_by(out, y)),
+    np.logaddexp: (lambda out, x, y: _logaddexp_by(x, y), lambda out, x, y: _logaddexp_by(y, x)),
+    np.logaddexp2: (lambda out, x, y: _logaddexp2_by(x, y), lambda out, x, y: _logaddexp2_by(y, x)),
     # trigonometric and hyperbolic
     np.sin: (lambda out, x: np.cos(x),),
     np.cos: (lambda out, x: -np.sin(x),),
@@ -166,7 +167,7 @@ PARTIALS: dict[np.ufunc, tuple[Partial, ...] | list[tuple[Partial, ...]]] = {
     np.cosh: (lambda out, x: np.sinh(x),),
     np.tanh: (lambda out, x: 1 / np.square(np.cosh(x)),),
     np.arcsinh: (lambda out, x: 1 / np.hypot(x, 1.0),),
-    np.arccosh: (lambda out, x: 1 / np.sqrt((x - 1) * (x + 1)),),
+    np.arccosh: (lambda out, x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1)),),
     np.arctanh: (lambda out, x: 1 / ((1 - x) * (1 + x)),),
     np.deg2rad: (float(np.pi / 180),),
     np.radians: (float(np.pi / 180),),
@@ -201,7 +202,11 @@ FLAT: dict[np.ufunc, Callable[..., Any]] = {
     np.expm1: lambda x: np.isinf(x) & (x < 0),
     np.tanh: lambda x: np.isinf(x),
     np.arctan: lambda x: np.isinf(x),
+    np.arctan2: lambda y, x: np.isinf(y) | np.isinf(x),
 }
+
+#: The real domain ends, and the formula goes on beyond it.
+BOUNDED = frozenset({np.log, np.log2, np.log10, np.log1p, np.arccosh, np.arctanh})
 
 ZERO: dict[np.ufunc, str] = dict.fromkeys(
     (np.floor, np.ceil, np.trunc, np.rint, np.floor_divide, np.spacing), "piecewise constant"
@@ -229,7 +234,7 @@ def _register() -> None:
     for ufunc, rows in PARTIALS.items():
         outputs = rows if isinstance(rows, list) else [rows]
         UFUNCS[ufunc] = tuple(
-            Elementwise(ufunc, row, None if ufunc.nout == 1 else i, FLAT.get(ufunc))
+            Elementwise(ufunc, row, None if ufunc.nout == 1 else i, FLAT.get(ufunc), ufunc in BOUNDED)
             for i, row in enumerate(outputs)
         )
     for table in (ZERO, NOT_NUMBERS):

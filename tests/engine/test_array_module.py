@@ -46,49 +46,6 @@ def test_a_refusal_names_the_function(function):
 
 
 KNOWN = {
-    "linalg.inv": lambda x: np.linalg.inv(x),
-    "linalg.det": lambda x: np.linalg.det(x),
-    "fft": lambda x: np.fft.fft(x),
-    "interp": lambda x: np.interp(x[0], [0.0, 1.0], [0.0, 1.0]),
-    "convolve": lambda x: np.convolve(x[0], x[1]),
-    "histogram": lambda x: np.histogram(x[0]),
-    "median": lambda x: np.median(x),
-    "percentile": lambda x: np.percentile(x, 30),
-    "trapezoid": lambda x: np.trapezoid(x[0]),
-    "dot": lambda x: np.dot(x, x),
-    "unique": lambda x: np.unique(x),
-    "add.accumulate": lambda x: np.add.accumulate(x),
-    "multiply.outer": lambda x: np.multiply.outer(x, x),
-    "power with where=": lambda x: np.power(x, 2, where=x > 1),
-    "cumprod": lambda x: np.cumprod(x),
-    "partition": lambda x: np.partition(x, 1),
-    "i0": lambda x: np.i0(x),
-    "linalg.norm": lambda x: np.linalg.norm(x),
-}
-
-
-@pytest.mark.parametrize("name", UNKNOWN)
-def test_unknown_functions_are_refused(name):
-    with pytest.raises(NoRuleError, match="no derivative rule for"):
-        eager.jvp(UNKNOWN[name], (SQUARE,))
-
-
-@pytest.mark.parametrize("function", ["unique", "partition", "percentile"])
-def test_a_refusal_names_the_function(function):
-    arguments = () if function == "unique" else (1,)
-    with pytest.raises(NoRuleError, match=f"numpy.{function}"):
-        eager.jvp(lambda x: getattr(np, function)(x, *arguments), (FLAT,))
-
-
-@pytest.mark.parametrize(
-    "fn", [lambda x: ak.run_lengths(x), lambda x: ak.to_dataframe(x), lambda x: ak.strings_astype(x, "float64")]
-)
-def test_awkward_functions_that_would_drop_a_derivative_raise(fn):
-    with pytest.raises((NoRuleError, ImportError, ModuleNotFoundError)):
-        eager.jvp(fn, (ak.Array([1.5, 1.5, 2.5]),))
-
-
-KNOWN = {
     "sum": lambda x: np.sum(x, axis=0),
     "sum keepdims": lambda x: np.sum(x, axis=1, keepdims=True),
     "sum over two axes": lambda x: np.sum(x, axis=(0, 1)),

@@ -47,7 +47,7 @@ def test_leaving_the_array_is_refused(name, mode):
     if name == "ak.to_arrow_table":
         pytest.importorskip("pyarrow")
     fn, x = LEAVING[name]
-    with pytest.raises(NoRuleError, match="no derivative rule for .*[Ww]"):
+    with pytest.raises(NoRuleError, match="no derivative rule for"):
         getattr(eager, mode)(fn, (x,))
 
 
@@ -151,7 +151,15 @@ def test_methods_of_arrays_are_numpys(name, axis):
 
 def test_operators_keep_python_numbers_weak():
     x = np.array([1.0, 2.0], dtype=np.float32)
-    for fn in (lambda x: 2.5 * x, lambda x: x + 1, lambda x: 1 - x, lambda x: x**2, lambda x: 1.5 / x, abs, lambda x: -x):
+    for fn in (
+        lambda x: 2.5 * x,
+        lambda x: x + 1,
+        lambda x: 1 - x,
+        lambda x: x**2,
+        lambda x: 1.5 / x,
+        abs,
+        lambda x: -x,
+    ):
         value, tangent = eager.jvp(fn, (x,))
         assert value.dtype == tangent.dtype == np.float32
 

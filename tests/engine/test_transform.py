@@ -6,7 +6,7 @@ import awkward as ak
 import numpy as np
 
 from dak_diff import eager
-from dak_diff.engine.transform import pullback, pushforward, used_primitives
+from dak_diff.engine.transform import Taping, pushforward, used_primitives
 from dak_diff.engine.values import Pair
 
 X = ak.Array([[1.0, 2.0], [], [4.0]])
@@ -27,11 +27,37 @@ def test_the_result_of_a_pushforward_pickles():
     np.testing.assert_array_equal(again.tangents[0][0], pair.tangents[0][0])
 
 
-def test_a_pullback_pickles():
-    value, pull = pullback(lambda x: ak.sum(np.sin(x) * x[[0, 0, 2]], axis=-1), (X,))
-    again = pickle.loads(pickle.dumps(pull))
-    seed = {0: np.ones(len(value))}
-    np.testing.assert_array_equal(again(seed)[0], pull(seed)[0])
+def test_a_transpose_pickles():
+    """Between the two layers of a segment it travels like any other data."""
+
+    def fn(x):
+        return (ak.sum(np.sin(x) * x[::-1][::-1], axis=-1), ak.max(x))
+
+    taping = Taping()
+    _, transpose = taping.finish(fn(taping.watch(X)))
+    again = pickle.loads(pickle.dumps(transpose))
+    seeds = ({0: np.array([1.0, 2.0, 3.0])}, {0: np.float64(10.0)})
+    x = np.array([1.0, 2.0, 4.0])
+    expected = (np.sin(x) + x * np.cos(x)) * [1.0, 1.0, 3.0] + [0.0, 0.0, 10.0]
+    np.testing.assert_allclose(again(seeds)[0][0], expected, rtol=1e-14)
+
+
+def test_only_watched_values_have_cotangents():
+    taping = Taping()
+    (value,), transpose = taping.finish((X * taping.watch(X),))
+    assert value.to_list() == [[1.0, 4.0], [], [16.0]]
+    (cotangents,) = transpose(({0: np.ones(3)},))
+    np.testing.assert_array_equal(cotangents[0], [1.0, 2.0, 4.0])
+
+
+def test_values_on_the_way_can_be_watched():
+    taping = Taping()
+    x = taping.watch(X)
+    square = taping.watch(x * x)
+    _, transpose = taping.finish((3 * square,))
+    of_x, of_square = transpose(({0: np.ones(3)},))
+    np.testing.assert_array_equal(of_x[0], [6.0, 12.0, 24.0])
+    np.testing.assert_array_equal(of_square[0], [3.0, 3.0, 3.0])
 
 
 def test_one_pass_carries_several_directions():

@@ -43,7 +43,7 @@ EAGER = Eager()
 
 @dataclass(frozen=True)
 class Graph:
-    """A row: ``build(ns, *inputs)`` is the graph with ``ns=dak``, and the same function of arrays with ``ak``.
+    """A row: ``build(ns, *inputs)`` is the graph with ``ns=dak``, the same function of arrays with ``ak``.
 
     ``eager`` replaces the latter where Awkward has no counterpart; ``hangs`` marks graphs whose value
     dask-awkward cannot compute on several partitions (tasks that do not exist are asked for).
@@ -171,7 +171,8 @@ def lazily(graph: Graph, split: str) -> tuple[Any, list, list]:
     """The graph, its inputs and their tangents as collections (of a number: a parameter, a number)."""
     primals, tangents = inputs_of(graph)
     wrt = [
-        collection(p, SPLITS[split]) if isinstance(p, ak.Array) else dd.parameter(p, name="p") for p in primals
+        collection(p, SPLITS[split]) if isinstance(p, ak.Array) else dd.parameter(p, name="p")
+        for p in primals
     ]
     return graph.build(dak, *wrt), wrt, list(tangents)
 
@@ -203,7 +204,6 @@ def test_methods_agree(graph, method):
     expr, wrt, tangents = lazily(graph, "empty middle")
     auto, other = dask.compute(dd.jvp(expr, wrt, tangents), dd.jvp(expr, wrt, tangents, method=method))
     assert_close(other, auto, 1e-12)
-
 
 
 def test_selected_partitions():

@@ -44,7 +44,9 @@ def names_in_a_new_process(seed: str, tangents: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("tangents", ["None", "[2.0, np.ones(2)]", "[array_of('jagged', 1), np.ones(2)]", "[x, p]"])
+@pytest.mark.parametrize(
+    "tangents", ["None", "[2.0, np.ones(2)]", "[array_of('jagged', 1), np.ones(2)]", "[x, p]"]
+)
 def test_names_are_the_same_in_every_process(tangents):
     names = names_in_a_new_process("1", tangents)
     assert any(name.startswith("jvp-") for name in names)

@@ -19,7 +19,6 @@ FIELDS = ("pt", "eta", "phi", "mass")
 ALPHA = 0.3
 
 
-
 @pytest.fixture
 def lazy_jets(shared):
     uproot = pytest.importorskip("uproot")
@@ -36,7 +35,7 @@ def jets(lazy_jets):
 
 
 def check(lazy, eager, primal, tolerance=1e-8):
-    """Value bit for bit that of the graph; derivative by the parameter the central difference, by all methods."""
+    """Value bit for bit that of the graph; derivative the central difference, by every method."""
     p = dd.parameter(primal, name="p")
     expr = lazy(p)
     want = central_difference(eager, (primal,), (1.0,))

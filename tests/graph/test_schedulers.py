@@ -29,7 +29,9 @@ def requests(jets):
     )
     scaled = jets.pt * 1.25
     number = ak.count(jets.pt)
-    ones = {name: ak.ones_like(jets.pt) if name == "pt" else ak.zeros_like(jets[name]) for name in jets.fields}
+    ones = {
+        name: ak.ones_like(jets.pt) if name == "pt" else ak.zeros_like(jets[name]) for name in jets.fields
+    }
     expected = (
         (np.cos(scaled) * jets.pt)[scaled > 1],
         2 * jets.pt * direction,
@@ -46,7 +48,9 @@ def check(requests, **how):
         assert_close(got, want, 1e-13)
 
 
-@pytest.mark.parametrize("scheduler", ["sync", "threads", pytest.param("processes", marks=pytest.mark.cluster)])
+@pytest.mark.parametrize(
+    "scheduler", ["sync", "threads", pytest.param("processes", marks=pytest.mark.cluster)]
+)
 def test_local(requests, scheduler):
     check(requests, scheduler=scheduler)
 

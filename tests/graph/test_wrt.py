@@ -90,7 +90,9 @@ def test_a_record_as_the_output(events, jets):
 
 def test_a_column_of_an_intermediate_zip(events, jets):
     """As NanoAOD through uproot: flat branches, zipped to jets."""
-    zipped = dak.zip({"pt": events.Jet.pt * 2, "eta": events.Jet.eta, "phi": events.Jet.phi, "mass": events.Jet.mass})
+    zipped = dak.zip(
+        {"pt": events.Jet.pt * 2, "eta": events.Jet.eta, "phi": events.Jet.phi, "mass": events.Jet.mass}
+    )
     zipped = dak.with_name(zipped, "Momentum4D")
     tangent = dd.jvp(zipped.px * zipped["pt"], zipped.pt).compute()
     assert_close(tangent, 2 * (2 * jets.pt) * np.cos(jets.phi), 1e-14)
@@ -185,6 +187,14 @@ def test_not_upstream(x, array):
     assert other.name in str(caught.value)
 
 
+def test_not_upstream_beside_a_parameter(x, array):
+    """The layer of a parameter is a materialised one; it is no sign of a graph that was optimised."""
+    with pytest.raises(DisconnectedError):
+        dd.jvp(x * dd.parameter(2.0), collection(array, THREE, "other"))
+    with pytest.raises(DisconnectedError):
+        dd.jvp(2 * dak.sum(x) + 1, dd.parameter(2.0))
+
+
 def test_downstream_is_not_upstream(x):
     with pytest.raises(DisconnectedError):
         dd.jvp(x, x**2)
@@ -266,15 +276,19 @@ def test_tangents_that_nest_otherwise(x, array):
 
 
 def test_tangent_of_unknown_partitions(array):
-    x = dak.from_map(np.abs, [array[:5], array[5:]], meta=ak.typetracer.typetracer_from_form(array.layout.form))
+    x = dak.from_map(
+        np.abs, [array[:5], array[5:]], meta=ak.typetracer.typetracer_from_form(array.layout.form)
+    )
     with pytest.raises(StructureError, match="eager_compute_divisions"):
         dd.jvp(x**2, x, array)
 
 
-@pytest.mark.parametrize("lose", [lambda y: dask.optimize(y)[0], lambda y: y.persist()], ids=["optimize", "persist"])
+@pytest.mark.parametrize(
+    "lose", [lambda y: dask.optimize(y)[0], lambda y: y.persist()], ids=["optimize", "persist"]
+)
 @pytest.mark.parametrize("use", [lambda y: y, lambda y: 1 - y], ids=["itself", "used"])
 def test_operations_that_are_lost(array, lose, use, request):
-    # A source of its own: dask-awkward keeps collections by name, and would give back the graph of another test.
+    # A source of its own: dask-awkward caches by name, and would give back another test's graph.
     x = collection(array, THREE, request.node.name)
     with pytest.raises(OptimizedGraphError, match=x.name.split("[")[0]):
         dd.jvp(use(lose(np.sin(x))), x)

@@ -6,6 +6,8 @@ import pytest
 from dak_diff import eager
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.complex_step import ALLOWED, complex_step_partial, has_complex_loop
+from dak_diff.rules.elementwise import unknown_ufunc
+from dak_diff.rules.primitive import UFUNCS
 from dak_diff.rules.ufuncs import PARTIALS
 
 POSITIVE = np.array([1e-300, 1e-20, 1e-5, 0.3, 0.9999, 1.0, 1.7, 40.0, 1e5, 1e20, 1e300])
@@ -59,8 +61,9 @@ def test_single_precision_agrees_with_its_formula(ufunc):
 
 OUTSIDE = [
     (np.log, -2.0), (np.log2, -2.0), (np.log10, 0.0), (np.sqrt, -2.0), (np.sqrt, 0.0), (np.log1p, -2.0),
-    (np.arcsin, 2.0), (np.arcsin, 1.0), (np.arccos, -1.5), (np.arctanh, 1.0), (np.arctanh, 3.0), (np.arccosh, 0.5),
-    (np.arccosh, 1.0), (np.reciprocal, 0.0), (np.sinh, 710.0), (np.cosh, -710.0), (np.tanh, 800.0),
+    (np.arcsin, 2.0), (np.arcsin, 1.0), (np.arccos, -1.5), (np.arctanh, 1.0), (np.arctanh, 3.0),
+    (np.arccosh, 0.5), (np.arccosh, 1.0), (np.reciprocal, 0.0), (np.sinh, 710.0), (np.cosh, -710.0),
+    (np.tanh, 800.0),
 ]  # fmt: skip
 
 
@@ -71,7 +74,9 @@ def test_formula_serves_outside_the_domain(ufunc, point):
     assert partial[0] == formula[0] or (np.isnan(partial[0]) and np.isnan(formula[0]))
 
 
-@pytest.mark.parametrize("ufunc", [f for f in PARTIALS if f not in ALLOWED and f.nout == 1], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "ufunc", [f for f in PARTIALS if f not in ALLOWED and f.nout == 1], ids=lambda f: f.__name__
+)
 def test_ufuncs_that_are_not_allowed_are_never_stepped(ufunc):
     marker = object()
     args = (np.array([0.5]),) * ufunc.nin
@@ -87,7 +92,7 @@ def test_the_step_is_really_taken():
 # ---------------------------------------------------------------- ufuncs in no table
 
 
-class CountingFormula:
+class SquareOfSine:
     """Stands for a ufunc with a complex loop that is in no table: `frompyfunc` cannot make one."""
 
     nin, nout, signature, __name__ = 1, 1, None, "square_of_sine"
@@ -97,7 +102,7 @@ class CountingFormula:
         return np.sin(x) ** 2
 
 
-class Discontinued(CountingFormula):
+class Discontinued(SquareOfSine):
     __name__ = "absolute_value"
 
     def __call__(self, x):
@@ -105,7 +110,7 @@ class Discontinued(CountingFormula):
 
 
 def test_unknown_ufunc_with_a_complex_loop_is_stepped():
-    f, x = CountingFormula(), np.array([0.3, 2.0])
+    f, x = SquareOfSine(), np.array([0.3, 2.0])
     assert has_complex_loop(f)
     np.testing.assert_allclose(complex_step_partial(f, (x,), 0, f(x), None), np.sin(2 * x), rtol=1e-14)
 
@@ -124,18 +129,12 @@ def test_unknown_ufunc_of_objects_is_refused():
 
 @pytest.mark.parametrize("method", ["auto", "dual", "complex-step"])
 def test_ufunc_with_neither_formula_nor_complex_loop_is_refused(method, monkeypatch):
-    from dak_diff.rules.elementwise import unknown_ufunc
-    from dak_diff.rules.primitive import UFUNCS
-
     monkeypatch.setitem(UFUNCS, np.cbrt, unknown_ufunc(np.cbrt))
     with pytest.raises(NoRuleError, match="cbrt"):
         eager.jvp(np.cbrt, (np.array([1.0, 2.0]),), method=method)
 
 
 def test_ufunc_without_formula_needs_the_complex_step(monkeypatch):
-    from dak_diff.rules.elementwise import unknown_ufunc
-    from dak_diff.rules.primitive import UFUNCS
-
     monkeypatch.setitem(UFUNCS, np.sin, unknown_ufunc(np.sin))
     x = np.array([0.3, 2.0])
     np.testing.assert_allclose(eager.jvp(np.sin, (x,))[1], np.cos(x), rtol=1e-15)

@@ -37,7 +37,9 @@ def test_prod_with_zeros(x, expected, method):
 
 def test_prod_of_everything_with_zeros():
     for count, expected in {0: [12.0, 8.0, 6.0], 1: [0.0, 8.0, 0.0], 2: [0.0, 0.0, 0.0]}.items():
-        x = ak.Array([[2.0, 3.0], [4.0]] if count == 0 else [[2.0, 0.0], [4.0]] if count == 1 else [[0.0, 0.0], [4.0]])
+        x = ak.Array(
+            [[2.0, 3.0], [4.0]] if count == 0 else [[2.0, 0.0], [4.0]] if count == 1 else [[0.0, 0.0], [4.0]]
+        )
         assert ak.flatten(ak.Array(gradient(ak.prod, x))).to_list() == expected
 
 
@@ -53,7 +55,9 @@ FIRST_MAX = [[0.0, 1.0, 0.0, 0.0], [1.0], [], [1.0, 0.0]]
 FIRST_MIN = [[1.0, 0.0, 0.0, 0.0], [1.0], [], [1.0, 0.0]]
 
 
-@pytest.mark.parametrize(("reduce", "pick", "expected"), [(ak.max, ak.argmax, FIRST_MAX), (ak.min, ak.argmin, FIRST_MIN)])
+@pytest.mark.parametrize(
+    ("reduce", "pick", "expected"), [(ak.max, ak.argmax, FIRST_MAX), (ak.min, ak.argmin, FIRST_MIN)]
+)
 def test_ties_go_to_the_element_that_arg_picks(reduce, pick, expected):
     assert gradient(lambda x: reduce(x, axis=-1), TIES) == expected
     assert gradient(lambda x: x[pick(x, axis=-1, keepdims=True)], TIES) == expected

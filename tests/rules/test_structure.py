@@ -81,7 +81,8 @@ def test_transpose_of_concatenate_cuts():
     np.testing.assert_array_equal(third, w[:, 4:])
     zeros = np.zeros_like(X[:, :1])
     np.testing.assert_array_equal(
-        structure.concatenate.push(residuals, (X, None, X[:, 1:])), np.concatenate([X, zeros, X[:, 1:]], axis=1)
+        structure.concatenate.push(residuals, (X, None, X[:, 1:])),
+        np.concatenate([X, zeros, X[:, 1:]], axis=1),
     )
 
 
@@ -96,7 +97,9 @@ def test_where_sends_each_cotangent_to_the_branch_taken():
 
 def test_nan_to_num_follows_the_value_taken():
     x = np.array([1.0, np.nan, np.inf, -np.inf])
-    np.testing.assert_array_equal(structure.nan_to_num(x, 2.0, 3.0, 4.0), np.nan_to_num(x, nan=2.0, posinf=3.0, neginf=4.0))
+    np.testing.assert_array_equal(
+        structure.nan_to_num(x, 2.0, 3.0, 4.0), np.nan_to_num(x, nan=2.0, posinf=3.0, neginf=4.0)
+    )
     np.testing.assert_array_equal(structure.nan_to_num(x), np.nan_to_num(x))
 
 

@@ -70,7 +70,8 @@ def test_formula_has_the_accuracy_of_a_double(ufunc, method):
         order = tuple(int(i == j) for j in range(ufunc.nin))
         with mpmath.workdps(60):
             exact = [
-                float(mpmath.diff(MPMATH[ufunc], tuple(map(mpmath.mpf, p)), order)) for p in zip(*arguments, strict=True)
+                float(mpmath.diff(MPMATH[ufunc], tuple(map(mpmath.mpf, p)), order))
+                for p in zip(*arguments, strict=True)
             ]
         np.testing.assert_allclose(tangent, exact, rtol=2e-15)
 
@@ -182,7 +183,9 @@ def test_piecewise_constant_away_from_jumps(ufunc):
     np.testing.assert_array_equal(tangent, np.zeros(3))
 
 
-FLOAT_PREDICATES = [f for f in ufuncs.NOT_NUMBERS if any(set("fd") & set(loop.split("->")[0]) for loop in f.types)]
+FLOAT_PREDICATES = [
+    f for f in ufuncs.NOT_NUMBERS if any(set("fd") & set(loop.split("->")[0]) for loop in f.types)
+]
 
 
 @pytest.mark.parametrize("ufunc", FLOAT_PREDICATES, ids=lambda f: f.__name__)
