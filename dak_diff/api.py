@@ -176,17 +176,18 @@ def plan(
     targets = [resolve(collection) for _, collection in flatten_nested(wrt)]
     if not targets:
         raise TypeError("wrt is empty: there is nothing to differentiate by")
+    if not isinstance(expr.dask, HighLevelGraph):
+        raise OptimizedGraphError(
+            f"{expr.name!r} was persisted: its operations are gone, so nothing leads to wrt "
+            f"{targets[0].label}. Differentiate the collection as it was before that; what was persisted "
+            "may be a source."
+        )
     return Activity(expr, targets, expr.dask, method, disconnected == "zero", explaining)
 
 
 def _check(expr: Any, method: str, disconnected: str) -> None:
     if not isinstance(expr, (dak.Array, dak.Scalar, Parameter)):
         raise TypeError(f"expr must be a dask-awkward collection, not {type(expr).__name__}")
-    if not isinstance(expr.dask, HighLevelGraph):
-        raise OptimizedGraphError(
-            f"{expr!r} was persisted: its operations are gone, it can only be a source. "
-            "Differentiate the collection as it was before."
-        )
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if disconnected not in ("raise", "zero"):

@@ -44,6 +44,7 @@ FLAT = build([1.125, -2.25, 3.5, 0.375, -0.625])
 JAGGED = build([[1.125, -2.25, 3.5], [], [0.375], [-0.625, 2.75]])
 OTHER = build([[0.5, 1.75, -1.375], [], [2.125], [0.8125, -3.25]])
 POSITIVE = build([[1.125, 2.25, 3.5], [], [0.375], [0.625, 2.75]])
+COLUMNS = ak.Array([[1.125, -2.25, 3.5], [0.375, 1.5, -0.75], [2.0, 0.25]])
 FULL = build([[1.125, -2.25, 3.5], [0.375, 1.5], [-0.625, 2.75]])
 DEEP = build([[[1.125, -2.25], [], [3.5]], [], [[0.375, -0.625, 2.75]]])
 REGULAR = build([[1.125, -2.25, 3.5], [0.375, -0.625, 2.75]], "3 * float64")
@@ -202,6 +203,10 @@ def reducer_cases():
     }  # fmt: skip
     for name, reduce in others.items():
         for axis in AXES:
+            if axis == 0 and "std" in name:
+                # A column of one element is a kink that the one-pass formula of axis 0 makes singular.
+                yield Case(f"{name} axis=0", lambda x, f=reduce: f(x, axis=0), (COLUMNS,))
+                continue
             yield Case(f"{name} axis={axis}", lambda x, f=reduce, a=axis: f(x, axis=a), (FULL,))
             yield Case(
                 f"{name} axis={axis} keepdims",

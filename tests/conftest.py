@@ -56,3 +56,14 @@ def shared():
 def jets():
     """Twelve events of zero to three jets; a float64 momentum, an integer and a text."""
     return array_of("jets")
+
+
+@pytest.fixture(scope="session")
+def client():
+    """A cluster of two worker processes with two threads each."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client

@@ -299,3 +299,10 @@ def test_grad_of_an_array_is_refused():
 def test_an_error_of_the_function_is_its_own():
     with pytest.raises(ZeroDivisionError):
         eager.jvp(lambda x: x * (1 // 0), (X,))
+
+
+def test_numpy_arrays_of_awkward_arrays_keep_their_derivative():
+    x = ak.Array([[1.0, 2.0], [3.0]])
+    value, tangent = eager.jvp(lambda x: np.sqrt(ak.to_numpy(ak.flatten(x))) * 2, (x,))
+    np.testing.assert_allclose(value, 2 * np.sqrt([1.0, 2.0, 3.0]), rtol=1e-15)
+    np.testing.assert_allclose(tangent, 1 / np.sqrt([1.0, 2.0, 3.0]), rtol=1e-15)

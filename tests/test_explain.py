@@ -26,7 +26,7 @@ def expr(x):
 
 TABLE = """\
 layer             how
-alpha     -       does not depend on wrt
+alpha     -       source
 other     -       source
 source    wrt     source
 exp       -       does not depend on wrt

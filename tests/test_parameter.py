@@ -16,6 +16,7 @@ from dask.blockwise import Blockwise
 from helpers import SPLITS, array_of, assert_close, central_difference, collection
 
 import dak_diff as dd
+from dak_diff.errors import NoRuleError
 
 FOUR = [4, 0, 5, 3]
 AT = 0.75
@@ -258,3 +259,12 @@ def test_refusals_of_lazy_values():
 def test_the_truth_of_a_comparison_is_not_known():
     with pytest.raises(TypeError, match=r"p\.value"):
         bool(dd.parameter(AT) > 0)
+
+
+def test_a_parameter_held_as_a_constant_is_never_a_silent_zero():
+    x = dak.from_awkward(ak.Array([[1.0, 2.0], [], [3.0]]), npartitions=2)
+    p = dd.parameter(0.5, name="p")
+    filled = dak.fill_none(dak.firsts(x), p)
+    with pytest.raises(NoRuleError, match=r"holds the parameter .*dak\.map_partitions"):
+        dd.jvp(filled + p, wrt=p)
+    assert dd.jvp(filled * 2, wrt=x).compute().to_list() == [2.0, 0.0, 2.0]

@@ -47,7 +47,7 @@ from awkward.index import Index
 from awkward.operations import ak_to_layout
 
 from dak_diff.engine.array_module import ArrayModule
-from dak_diff.engine.buffer import Buffer, plain
+from dak_diff.engine.buffer import Buffer, lost, plain
 from dak_diff.rules.primitive import Traced, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
 from dak_diff.rules.structure import index
@@ -224,6 +224,10 @@ class DiffNplike(ArrayModuleNumpyLike):
     def strides(self, x: Any) -> tuple:
         return self.base.strides(_primal(x) if isinstance(x, Buffer) else x)
 
+    @property
+    def ma(self) -> Any:
+        raise lost("a NumPy masked array")
+
     def memory_ptr(self, x: Any) -> int:
         return self.base.memory_ptr(plain(x, "a pointer to its memory"))
 
@@ -320,6 +324,7 @@ def _patch_awkward() -> None:
     ``to_layout``: a number that carries a derivative stays what it is instead of being taken
     apart by ``.item()``; other packages' constants are taken for their values.
     ``broadcast_and_apply``: constants beside such a number come to our backend.
+    ``Content.to_backend``: an active layout is on the backend that it wraps already.
     ``ListOffsetArray``: one place upstream makes offsets from a list and forgets the backend.
     """
     if getattr(_dispatch.common_backend, "knows_dak_diff", False):
@@ -337,6 +342,7 @@ def _patch_awkward() -> None:
     ak_to_layout._impl = _patched_to_layout(ak_to_layout._impl)
     _broadcasting.broadcast_and_apply = _patched_broadcast(_broadcasting.broadcast_and_apply)
     ListOffsetArray.__init__ = _patched_list_init(ListOffsetArray.__init__)
+    Content.to_backend = _patched_to_backend(Content.to_backend)
 
 
 def _patched_to_layout(upstream: Callable) -> Callable:
@@ -367,7 +373,8 @@ def _patched_to_layout(upstream: Callable) -> Callable:
 def _patched_broadcast(upstream: Callable) -> Callable:
     @wraps(upstream)
     def broadcast_and_apply(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        backend = next((_dispatch.backend_of_obj(x) for x in inputs if isinstance(x, Buffer)), None)
+        backends = (_dispatch.backend_of_obj(x, default=None) for x in inputs)
+        backend = next((b for b in backends if isinstance(b, DiffBackend)), None)
         if backend is not None:
             inputs = [
                 x.to_backend(backend) if isinstance(x, Content) and x.backend is backend.base else x
@@ -376,6 +383,17 @@ def _patched_broadcast(upstream: Callable) -> Callable:
         return upstream(inputs, *args, **kwargs)
 
     return broadcast_and_apply
+
+
+def _patched_to_backend(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def to_backend(self: Content, backend: Any) -> Content:
+        own = self.backend
+        if isinstance(own, DiffBackend) and _dispatch.regularize_backend(backend) is own.base:
+            return self
+        return upstream(self, backend)
+
+    return to_backend
 
 
 def _patched_list_init(upstream: Callable) -> Callable:
@@ -516,8 +534,11 @@ def pack(layout: Content) -> Content:
     raise TypeError(f"unknown layout class {type(layout).__name__}")
 
 
-def positions(layout: Content) -> list[Any]:
-    """For each leaf, where in its buffer the elements of the packed leaf are (None: projected away)."""
+def positions(layout: Content, at: int | None = None) -> list[Any]:
+    """For each leaf, where in its buffer the elements of the packed leaf are (None: projected away).
+
+    With ``at``: of this one entry of the layout.
+    """
     base = base_backend(layout.backend)
 
     def number(leaf: NumpyArray) -> Any:
@@ -527,6 +548,7 @@ def positions(layout: Content) -> list[Any]:
         return np.arange(math.prod(shape)).reshape(shape)
 
     numbered = map_layout(layout, base, _primal, number)
+    numbered = numbered if at is None else numbered[at : at + 1]
     return [None if is_absent(leaf.data) else leaf.data for leaf in leaves(pack(numbered))]
 
 

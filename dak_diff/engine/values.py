@@ -146,7 +146,7 @@ def separated(value: Any) -> Any:
 def _refers_twice(value: ak.Array) -> bool:
     return any(
         found is not None and not _increasing(found) and len(np.unique(found)) != found.size
-        for found in positions(value.layout)
+        for found in _positions(value)
     )
 
 
@@ -198,7 +198,9 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
     mine = leaf_values(primal)
     if not isinstance(tangent, (ak.Array, ak.Record)) and np.ndim(tangent) == 0:
         tangent = tangent.value if isinstance(tangent, Buffer) else tangent
-        return [_full(leaf, tangent) if is_float(leaf) and not is_absent(leaf) else None for leaf in mine]
+        if isinstance(primal, (ak.Array, ak.Record)):
+            return _match_number(primal, tangent)
+        return [_full(leaf, tangent, np.shape(leaf)) if is_float(leaf) else None for leaf in mine]
     if isinstance(primal, (ak.Array, ak.Record)):
         return _match_layout(
             primal, tangent if isinstance(tangent, (ak.Array, ak.Record)) else ak.Array(tangent), what
@@ -208,15 +210,25 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
     return leaf_values(tangent) if is_float(mine[0]) else [None]
 
 
+def _match_number(primal: Any, number: Any) -> list[Any]:
+    data = leaf_data(_whole_layout(primal))
+    return [
+        None
+        if is_text or place is None or not is_float(leaf)
+        else _placed(_full(leaf, number, place.shape), place, np.shape(leaf))
+        for (leaf, is_text), place in zip(data, _positions(primal), strict=True)
+    ]
+
+
 def _match_layout(primal: Any, tangent: Any, what: str) -> list[Any]:
     _check_type(primal, tangent, what)
-    mine, theirs = _array_layout(primal), pack(_array_layout(tangent))
-    own = pack(mine)
+    own, theirs = pack(_array_layout(primal)), pack(_array_layout(tangent))
     if any(not np.array_equal(a, b) for a, b in zip(indexes(own), indexes(theirs), strict=True)) or (
         [x.length for x in leaves(own)] != [x.length for x in leaves(theirs)]
     ):
         raise StructureError(f"the {what} has the type of its primal, {_type(primal)}, but other lengths")
-    where, matched = positions(mine), list[Any]()
+    mine, where = _whole_layout(primal), _positions(primal)
+    matched: list[Any] = []
     for (leaf, is_text), (given, _), place in zip(leaf_data(mine), leaf_data(theirs), where, strict=True):
         if is_text or place is None or not is_float(leaf):
             matched.append(None)
@@ -233,29 +245,30 @@ def _placed(given: Any, place: Any, shape: tuple[int, ...]) -> Any:
     return reshape(scatter_add(reshape(given, shape=(-1,)), key=flat, shape=(math.prod(shape),)), shape=shape)
 
 
+def _whole_layout(value: Any) -> Any:
+    return value.layout.array if isinstance(value, ak.Record) else value.layout
+
+
+def _positions(value: Any) -> list[Any]:
+    return positions(_whole_layout(value), value.layout.at if isinstance(value, ak.Record) else None)
+
+
 def _array_layout(value: Any) -> Any:
     layout = value.layout
     return layout.array[layout.at : layout.at + 1] if isinstance(value, ak.Record) else layout
 
 
-def _full(leaf: Any, number: Any) -> Any:
-    if not np.ndim(leaf):
-        weak = type(raw(leaf)) in (float, complex)
-        return (
-            number
-            if isinstance(number, Traced)
-            else type(raw(leaf))(number)
-            if weak
-            else dtype_of(leaf).type(number)
-        )
+def _full(leaf: Any, number: Any, shape: tuple[int, ...]) -> Any:
     if isinstance(number, Traced):
-        return number * np.ones(np.shape(leaf), dtype=leaf.dtype)
-    return np.full_like(raw(leaf), number)
+        return number * np.ones(shape, dtype=leaf.dtype) if shape else number
+    if shape:
+        return np.full_like(raw(leaf), number, shape=shape)
+    weak = type(raw(leaf)) in (float, complex)
+    return type(raw(leaf))(number) if weak else dtype_of(leaf).type(number)
 
 
 def _type(value: Any) -> Any:
-    layout = value.layout
-    return (layout.array if isinstance(value, ak.Record) else layout).form.type
+    return _whole_layout(value).form.type
 
 
 def _check_type(primal: Any, tangent: Any, what: str) -> None:

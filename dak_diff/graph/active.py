@@ -18,7 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.errors import DisconnectedError, NoRuleError, OptimizedGraphError
 from dak_diff.graph.layers import label_of
-from dak_diff.graph.probe import Probe, may_be_float
+from dak_diff.graph.probe import Probe, hidden_parameters, may_be_float
 from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed
 from dak_diff.graph.wrt import Path, Target, field_selection
 from dak_diff.rules.primitive import Primitive
@@ -102,6 +102,7 @@ class Activity:
         self.owner = f"order {1 + max(map(_order, self.order))}"
         probe = Probe(self.graph, self.owner)
         for name in self.order:
+            self._check_constants(self.graph.layers[name], name)
             self.influence[name] = self._reached(name)
             if self.influence[name]:
                 self.arrived.add(name)
@@ -150,6 +151,17 @@ class Activity:
         probe.run(name, layer, partial(OnPrimals, label=label_of(name), owner=self.owner))
         kept = all(self.states[dep] is State.KEPT for dep in upstream)
         return State.KEPT if kept else State.PRIMAL
+
+    def _check_constants(self, layer: Any, name: str) -> None:
+        """A parameter that a function holds as a constant has no derivative: never a silent zero."""
+        wanted = {target.base for target in self.targets if target.on_all_partitions}
+        for parameter in hidden_parameters(layer) if wanted else ():
+            if wanted & set(ancestors(parameter.dask, [parameter.name])):
+                raise NoRuleError(
+                    f"layer {label_of(name)!r} holds the parameter {parameter.name!r} as a constant, so its "
+                    "derivative would be lost (dask-awkward does not see collections in that argument). "
+                    "Pass it through dak.map_partitions: dak.map_partitions(ak.fill_none, x, parameter)."
+                )
 
     def _probed(self, name: str, layer: Any, probe: Probe) -> Any:
         wrap: Callable = partial(Pushforward, label=label_of(name), owner=self.owner, method=self.method)

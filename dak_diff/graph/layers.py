@@ -22,6 +22,7 @@ from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
 
 __all__ = [
     "CotangentLayer",
+    "ExpandedTree",
     "FoldedLayer",
     "as_list",
     "assemble",
@@ -33,6 +34,7 @@ __all__ = [
     "single_task",
 ]
 
+_TREE_NODE = "tree-node-"
 _TOKEN = re.compile(r"-[0-9a-f]{32}$")
 _OBJECT = re.compile(r"<(?:[\w.\-]*[.\-])?(\w+) object at 0x[0-9a-f]+>")
 
@@ -51,6 +53,18 @@ class FoldedLayer(MaterializedLayer):
         node = self.mapping[key]
         folded = {dep: (dep[0], 0) for dep in node.dependencies if isinstance(dep, tuple)}
         return MaterializedLayer({(name, 0): node.substitute(folded, key=(name, 0))})
+
+
+class ExpandedTree(MaterializedLayer):
+    """A tree reduction whose inner nodes can be read by other layers, too."""
+
+    def __init__(self, tree: AwkwardTreeReductionLayer):
+        self.tree = tree
+        keys = {*tree, *((tree.name_input, i) for i in range(tree.npartitions_input))}
+        super().__init__({key: convert_legacy_task(key, task, keys) for key, task in tree.items()})
+
+    def mock(self) -> AwkwardTreeReductionLayer:
+        return self.tree.mock()
 
 
 class CotangentLayer(MaterializedLayer):
@@ -127,7 +141,9 @@ def _dependencies(layer: Any, known: Mapping[str, Any]) -> set[str]:
     if isinstance(layer, AwkwardTreeReductionLayer):
         return {layer.name_input}
     keys = {dep for node in layer.mapping.values() for dep in node.dependencies}
-    return {key[0] if isinstance(key, tuple) else key for key in keys}
+    names = {key[0] if isinstance(key, tuple) else key for key in keys}
+    # The inner nodes of a tree have a name of their own; they belong to its layer.
+    return {name if name in known else name.removeprefix(_TREE_NODE) for name in names}
 
 
 def map_layer(
@@ -196,7 +212,7 @@ def _map_tree(
         finalize_func=final,
         split_every=layer.split_every,
         split_out=layer.split_out,
-        tree_node_name=f"tree-node-{new_name}",
+        tree_node_name=f"{_TREE_NODE}{new_name}",
     )
 
 
@@ -236,5 +252,6 @@ def assemble(layers: Mapping[str, Any], graph: HighLevelGraph, output: str) -> H
             continue
         old = name in graph.layers
         needed[name] = set(graph.dependencies.get(name, ())) if old else _dependencies(layers[name], layers)
+        needed[name].discard(name)
         stack.extend(needed[name])
     return HighLevelGraph({name: layers[name] for name in needed}, needed)

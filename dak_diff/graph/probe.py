@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import awkward as ak
@@ -27,7 +29,7 @@ from dak_diff.graph.tasks import CallNode, CallTask, Compose, on_typetracers, pr
 from dak_diff.parameter import Parameter
 from dak_diff.rules.primitive import Primitive
 
-__all__ = ["Probe", "empty_like", "evaluate", "has_float", "may_be_float"]
+__all__ = ["Probe", "empty_like", "evaluate", "has_float", "hidden_parameters", "may_be_float"]
 
 
 def empty_like(collection: Any) -> Any:
@@ -58,6 +60,26 @@ def may_be_float(value: Any) -> bool:
         return False
     leaves = leaf_values(value)
     return not leaves or any(is_float(leaf) for leaf in leaves)
+
+
+def hidden_parameters(layer: Any) -> list[Parameter]:
+    """Parameters inside the function of a layer, where no graph leads to them."""
+    found: list[Parameter] = []
+    task = getattr(layer, "task", None)
+    stack = [] if task is None else [(task.func, 3), (task.args, 3), (task.kwargs, 3)]
+    while stack:
+        part, depth = stack.pop()
+        if isinstance(part, Parameter):
+            found.append(part)
+        elif depth and isinstance(part, (list, tuple)):
+            stack.extend((p, depth - 1) for p in part)
+        elif depth and isinstance(part, dict):
+            stack.extend((p, depth - 1) for p in part.values())
+        elif depth and isinstance(part, partial):
+            stack.extend([(part.func, depth), (part.args, depth), (part.keywords, depth)])
+        elif depth and not isinstance(part, (type, ModuleType, ak.Array, GraphNode)):
+            stack.append((getattr(part, "__dict__", None), depth - 1))
+    return found
 
 
 class Probe:

@@ -40,6 +40,7 @@ from dak_diff.graph.adjoint_tasks import (
 )
 from dak_diff.graph.layers import (
     CotangentLayer,
+    ExpandedTree,
     as_list,
     assemble,
     label_of,
@@ -191,7 +192,9 @@ class Reverse:
             self.picked[new] = (forward, source, position)
         else:
             rename = {dep: self._value(source) for dep, source in sources.items()}
-        self.layers[new] = map_layer(layer, new, wrap, rename, upstream)
+        mapped = map_layer(layer, new, wrap, rename, upstream)
+        tree = isinstance(mapped, AwkwardTreeReductionLayer)
+        self.layers[new] = ExpandedTree(mapped) if tree else mapped
 
     def _forward_segment(self, number: int) -> None:
         segment = self.segments[number]

@@ -87,8 +87,8 @@ def dtype_of(x: Any) -> np.dtype:
 
 
 def is_inexact(x: Any) -> bool:
-    """Whether a value can carry a derivative: floating point, real or complex."""
-    return dtype_of(x).kind in "fc"
+    """Whether a value can carry a derivative: floating point, real or complex, or unknown objects."""
+    return dtype_of(x).kind in "fcO"
 
 
 class Primitive(ABC):

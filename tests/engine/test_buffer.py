@@ -25,7 +25,7 @@ LEAVING = {
     "x.item()": (lambda x: x[:1].item(), FLAT),
     "x.tolist()": (lambda x: x.tolist(), FLAT),
     "index": (operator.index, NUMBER),
-    "ak.to_numpy": (lambda x: ak.to_numpy(x[0]), JAGGED),
+    "ak.to_numpy of missing values": (lambda x: ak.to_numpy(ak.pad_none(x, 2)), JAGGED),
     "np.asarray of ak.Array": (lambda x: np.asarray(x[0]), JAGGED),
     "ak.to_list": (ak.to_list, JAGGED),
     "float of an element": (lambda x: float(x[0, 0]), JAGGED),

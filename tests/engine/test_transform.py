@@ -124,5 +124,5 @@ def test_third_derivative():
 
 def test_used_primitives_in_order():
     pair = Pair(X, {0: None})
-    names = [p.name for p in used_primitives(lambda x: ak.sum(np.sin(x) * x, axis=-1), (pair,))]
+    names = [p.name for p in used_primitives(lambda x: ak.sum(np.sin(x) * x, axis=-1), (pair,), "")]
     assert names == ["sin", "multiply", "sum"]

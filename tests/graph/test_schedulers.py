@@ -56,10 +56,5 @@ def test_local(requests, scheduler):
 
 
 @pytest.mark.cluster
-def test_cluster(requests):
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        check(requests, scheduler=client)
+def test_cluster(requests, client):
+    check(requests, scheduler=client)
