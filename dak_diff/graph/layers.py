@@ -133,15 +133,15 @@ def repaired(layer: Any) -> Any:
 def _dependencies(layer: Any, known: Mapping[str, Any]) -> set[str]:
     """Names of the layers that a layer of ours refers to."""
     if isinstance(layer, Blockwise):
-        names = (
+        read = (
             name if isinstance(name, str) and index is not None else operand_name(name)
             for name, index in layer.indices
         )
-        return {name for name in names if name is not None and name in known}
+        return {name for name in read if name is not None and name in known}
     if isinstance(layer, AwkwardTreeReductionLayer):
         return {layer.name_input}
     keys = {dep for node in layer.mapping.values() for dep in node.dependencies}
-    names = {key[0] if isinstance(key, tuple) else key for key in keys}
+    names: set[str] = {key[0] if isinstance(key, tuple) else key for key in keys}
     # The inner nodes of a tree have a name of their own; they belong to its layer.
     return {name if name in known else name.removeprefix(_TREE_NODE) for name in names}
 

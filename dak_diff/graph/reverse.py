@@ -403,28 +403,43 @@ class Reverse:
 
     def _gradient(self, i: int, target: Target) -> tuple[HighLevelGraph, str]:
         column = self.columns[i]
-        name = self._new_name("gradient", label_of(target.base), column, self.seed.token)
-        if target.on_all_partitions:
+        name = self._new_name("gradient", label_of(target.base), target.columns, column, self.seed.token)
+        operands: list[tuple[Any, Any]]
+        if target.base not in self.activity.states:
+            self._know(target.collection)
+            fn, operands = TakeGradient(()), [(target.collection.name, ("i",)), _operand(None)]
+        elif target.on_all_partitions:
             cotangent = self._cotangent(column)
-            reference = None if cotangent is None else TaskRef((cotangent, 0))
-            value = TaskRef((self._value(column), 0))
-            self.layers[name] = single_task(name, TakeGradient(()), value, reference)
-            return assemble(self.layers, self.graph, name), name
-        forward, position = self.places[column]
-        ((backward, entry),) = self.given.get(column, [(None, None)])
-        places = tuple(relative for _, relative in target.columns)
-        operands: list[tuple[Any, Any]] = [(forward, ("i",))]
-        operands.append((DataNode(None, None), None) if backward is None else (backward, ("i",)))
-        if places != ((),):
-            whole = target.collection
-            self.layers.update({n: repaired(x) for n, x in whole.dask.layers.items() if n not in self.layers})
-            self.graph = HighLevelGraph.merge(self.graph, whole.dask)
-            operands.append((whole.name, ("i",)))
-        names = [operand for operand, index in operands if index is not None]
-        fn = TakeGradient(places, position, entry)
-        blocks = dict.fromkeys(names, (target.collection.npartitions,))
-        self.layers[name] = partitionwise(name, fn, operands, blocks)
+            operands = [(self._value(column), ("i",)), _operand(cotangent)]
+            fn = TakeGradient(())
+        else:
+            forward, position = self.places[column]
+            ((backward, entry),) = self.given.get(column, [(None, None)])
+            places = tuple(relative for _, relative in target.columns)
+            operands = [(forward, ("i",)), _operand(backward)]
+            if places != ((),):
+                self._know(target.collection)
+                operands.append((target.collection.name, ("i",)))
+            fn = TakeGradient(places, position, entry)
+        if target.on_all_partitions:
+            refs = (TaskRef((x, 0)) if index is not None else None for x, index in operands)
+            self.layers[name] = single_task(name, fn, *refs)
+        else:
+            names = [operand for operand, index in operands if index is not None]
+            blocks = dict.fromkeys(names, (target.collection.npartitions,))
+            self.layers[name] = partitionwise(name, fn, operands, blocks)
         return assemble(self.layers, self.graph, name), name
+
+    def _know(self, collection: Any) -> None:
+        """Layers of a collection that the expression itself does not read."""
+        layers = collection.dask.layers
+        self.layers.update({n: repaired(x) for n, x in layers.items() if n not in self.layers})
+        self.graph = HighLevelGraph.merge(self.graph, collection.dask)
+
+
+def _operand(layer: str | None) -> tuple[Any, Any]:
+    """A layer of cotangents, or that there are none."""
+    return (DataNode(None, None), None) if layer is None else (layer, ("i",))
 
 
 def _label(labels: list[str]) -> str:
