@@ -117,21 +117,6 @@ def value_and_jvp(
     return as_collection(expr, *forward.value()), as_collection(expr, *forward.tangent())
 
 
-def value_and_grad(
-    expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep", disconnected: str = "raise"
-) -> tuple[Any, Any]:
-    """The value of a scalar collection and its gradient (reverse mode)."""
-    _require_scalar(expr)
-    return _reverse(expr, wrt, 1.0, method, residuals, disconnected)
-
-
-def grad(
-    expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep", disconnected: str = "raise"
-) -> Any:
-    """The gradient of a scalar collection (reverse mode), in the nesting of ``wrt``."""
-    return value_and_grad(expr, wrt, method=method, residuals=residuals, disconnected=disconnected)[1]
-
-
 def vjp(
     expr: Any,
     wrt: Any,
@@ -141,8 +126,111 @@ def vjp(
     residuals: str = "keep",
     disconnected: str = "raise",
 ) -> Any:
-    """Transposed derivative of a collection applied to a cotangent (reverse mode)."""
+    """Transposed derivative of a collection applied to a cotangent (reverse mode), lazily.
+
+    Parameters
+    ----------
+    expr : dask_awkward.Array or Scalar
+        What is differentiated.
+    wrt : collection, or nested list, tuple or dict of collections
+        As for :func:`jvp`.
+    cotangents : collection, ak.Array or number, optional
+        One number for each of ``expr``: a collection partitioned as ``expr``, an array (split at
+        the partitions), or a number for all; none given: ones.
+    method : {"auto", "dual", "complex-step"}
+        Where partials come from.
+    residuals : {"keep", "recompute"}
+        Keep what the forward pass knows until the backward pass needs it, or run the forward pass of
+        a partition again: less memory across a reduction, more time.
+    disconnected : {"raise", "zero"}
+        What to do if no path leads from a ``wrt`` to ``expr``.
+
+    Returns
+    -------
+    collection, or the nesting of ``wrt``
+        For each ``wrt`` the sum over ``expr`` of cotangent times derivative, of the type of that
+        ``wrt`` (``n * var * float64 -> n * var * float64``). Units: units of ``expr`` times those of the
+        cotangent, per unit of ``wrt``. In records integers become 0, booleans False, text stays.
+
+    Raises
+    ------
+    DisconnectedError, TypeError, NoRuleError, OptimizedGraphError
+        As for :func:`jvp`.
+    StructureError
+        If the cotangent has another type than ``expr`` (now) or other lengths (in the task).
+
+    Notes
+    -----
+    Laziness: the partition-wise layers between two reductions become two layers (``fwd-``, ``vjp-``),
+    reductions and other layers are transposed task by task; nothing runs. What all partitions use
+    (a parameter, a reduced scalar) gets the sum over partitions, by a tree, in float64.
+    Kinks and ties: see docs/explain/kinks.md.
+
+    References
+    ----------
+    .. [1] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.4.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [], [3.0]]), npartitions=2)
+    >>> dak_diff.vjp(dak.sum(x**2, axis=1), wrt=x).compute().to_list()
+    [[2.0, 4.0], [], [6.0]]
+    """
     return _reverse(expr, wrt, cotangents, method, residuals, disconnected)[1]
+
+
+def grad(
+    expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep", disconnected: str = "raise"
+) -> Any:
+    """The gradient of a scalar collection (reverse mode), in the nesting of ``wrt``, lazily.
+
+    Parameters, errors, laziness and kinks are those of :func:`vjp`; ``expr`` must be a scalar.
+
+    Returns
+    -------
+    collection, or the nesting of ``wrt``
+        Each of the type of its ``wrt``. Units: units of ``expr`` per unit of ``wrt``.
+
+    Raises
+    ------
+    TypeError
+        If ``expr`` is no scalar.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+    >>> p = dak_diff.parameter(0.5, name="p")
+    >>> float(dak_diff.grad(dak.sum(p * x**2), wrt=p).compute())
+    14.0
+    """
+    return value_and_grad(expr, wrt, method=method, residuals=residuals, disconnected=disconnected)[1]
+
+
+def value_and_grad(
+    expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep", disconnected: str = "raise"
+) -> tuple[Any, Any]:
+    """The value of a scalar collection and its gradient, from one forward pass.
+
+    Parameters, errors, laziness and kinks are those of :func:`vjp`; ``expr`` must be a scalar.
+
+    Returns
+    -------
+    value, gradient
+        In one graph: ``dask.compute(value, gradient)`` reads the sources once and runs the forward
+        pass once. After optimisation that is three tasks a partition, and the trees.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+    >>> value, gradient = dask.compute(*dak_diff.value_and_grad(dak.sum(x**2), wrt=x))
+    >>> float(value), gradient.to_list()
+    (14.0, [[2.0, 4.0], [6.0]])
+    """
+    _require_scalar(expr)
+    return _reverse(expr, wrt, 1.0, method, residuals, disconnected)
 
 
 def _require_scalar(expr: Any) -> None:

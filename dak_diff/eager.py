@@ -17,7 +17,7 @@ from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.engine.transform import METHODS, lift, lower, pullback, pushforward
 from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, separated
 
-__all__ = ["diffarray", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
+__all__ = ["diffarray", "elementwise_grad", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
 
 
 def _check_method(method: str) -> None:
@@ -98,6 +98,8 @@ def jvp(fn: Callable, primals: Any, tangents: Any = 1.0, *, method: str = "auto"
 def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Callable]:
     """Value of ``fn`` and the function from its cotangent to those of the arguments (reverse mode).
 
+    Parameters are those of :func:`jvp`.
+
     Returns
     -------
     value
@@ -105,7 +107,24 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     pull : callable
         ``pull(cotangent)`` takes a cotangent of the type of the value (a number stands for an
         array full of it) and returns a tuple, one for each argument, of its type.
-        Units: units of the output per unit of the argument.
+        Units: units of the value times those of the cotangent, per unit of the argument.
+
+    Raises
+    ------
+    NoRuleError, StructureError
+        As :func:`jvp`; the latter when ``pull`` is called.
+
+    Notes
+    -----
+    Structure: ``n * var * float64 -> n * var * float64``. Runs at once; ``fn`` is called once.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> value, pull = eager.vjp(lambda x: ak.sum(x**2, axis=1), (ak.Array([[1.0, 2.0], [3.0]]),))
+    >>> pull(1.0)[0].to_list()
+    [[2.0, 4.0], [6.0]]
     """
     _check_method(method)
     primals = _as_primals(primals)
@@ -113,24 +132,76 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     value, pull = pullback(fn, primals, method)
 
     def pull_cotangent(cotangent: Any) -> tuple:
-        seeds = match_leaves(value, cotangent, "cotangent")
-        return derivative_like(primals, pull(seeds))
+        return derivative_like(primals, pull(match_leaves(value, cotangent, "cotangent")))
 
     return value, pull_cotangent
 
 
 def value_and_grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
-    """A function that returns the value of a scalar ``fn`` and its gradient."""
+    """A function that returns the value of a scalar ``fn`` and its gradient.
+
+    Parameters
+    ----------
+    fn : callable
+        A function of arrays that returns one number.
+    argnums : int
+        The argument to differentiate by.
+    method : {"auto", "dual", "complex-step"}
+        As for :func:`jvp`.
+
+    Raises
+    ------
+    TypeError
+        When called, if the value is no scalar.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> value, gradient = eager.value_and_grad(lambda x: ak.sum(x**2))(ak.Array([[1.0, 2.0], [3.0]]))
+    >>> float(value), gradient.to_list()
+    (14.0, [[2.0, 4.0], [6.0]])
+    """
 
     def value_and_gradient(*primals: Any) -> tuple[Any, Any]:
-        value, pull = vjp(
-            lambda x: fn(*primals[:argnums], x, *primals[argnums + 1 :]), (primals[argnums],), method=method
-        )
+        def of_one(x: Any) -> Any:
+            return fn(*primals[:argnums], x, *primals[argnums + 1 :])
+
+        value, pull = vjp(of_one, (primals[argnums],), method=method)
         if isinstance(value, (ak.Array, ak.Record)) or np.ndim(value):
             raise TypeError(f"grad needs a scalar function, this one returns {value!r}; use vjp")
         return value, pull(1.0)[0]
 
     return value_and_gradient
+
+
+def grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
+    """The gradient of a scalar function, as a function; parameters as for :func:`value_and_grad`.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> eager.grad(lambda x: ak.sum(x**2))(ak.Array([[1.0, 2.0], [3.0]])).to_list()
+    [[2.0, 4.0], [6.0]]
+    """
+    both = value_and_grad(fn, argnums, method=method)
+    return lambda *primals: both(*primals)[1]
+
+
+def elementwise_grad(fn: Callable, *, method: str = "auto") -> Callable:
+    """The derivative of a function that acts on each element alone, as a function.
+
+    The cotangent is one everywhere, so where elements are mixed the columns of the Jacobian are summed.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> eager.elementwise_grad(lambda x: x**3)(ak.Array([[1.0, 2.0], [3.0]])).to_list()
+    [[3.0, 12.0], [27.0]]
+    """
+    return lambda x: vjp(fn, (x,), method=method)[1](1.0)[0]
 
 
 def diffarray(primal: Any, tangent: Any = 1.0) -> Any:
@@ -192,9 +263,3 @@ def tangent(array: Any) -> Any:
     """The derivative that a diffarray, or an Awkward array made of them, carries."""
     pair = lower(array, DIFFARRAY_LEVEL, 1)
     return derivative_like(pair.primal, {i: t for i, (t,) in pair.tangents.items()})
-
-
-def grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
-    """The gradient of a scalar function, as a function."""
-    both = value_and_grad(fn, argnums, method=method)
-    return lambda *primals: both(*primals)[1]

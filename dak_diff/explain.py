@@ -66,12 +66,12 @@ def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
     >>> import awkward as ak, dask_awkward as dak, dak_diff
     >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
     >>> _ = dak_diff.explain(dak.sum(x[x > 1] ** 2, axis=1), wrt=x)
-    layer                  how
-    from-awkward  wrt      source
-    greater       -        not differentiable
-    getitem       active   structure only: take
-    power         active   rule: power
-    sum           active   structure only: sum
+    layer                 how
+    from-awkward  wrt     source
+    greater       -       not differentiable
+    getitem       active  structure only: take
+    power         active  rule: power
+    sum           active  structure only: sum
     """
     activity = plan(expr, wrt, method, explaining=True)
     rows = []

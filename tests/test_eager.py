@@ -306,3 +306,8 @@ def test_numpy_arrays_of_awkward_arrays_keep_their_derivative():
     value, tangent = eager.jvp(lambda x: np.sqrt(ak.to_numpy(ak.flatten(x))) * 2, (x,))
     np.testing.assert_allclose(value, 2 * np.sqrt([1.0, 2.0, 3.0]), rtol=1e-15)
     np.testing.assert_allclose(tangent, 1 / np.sqrt([1.0, 2.0, 3.0]), rtol=1e-15)
+
+
+def test_elementwise_grad_by_hand():
+    x = ak.Array([[1.0, 2.0], [], [0.5]])
+    assert eager.elementwise_grad(lambda x: x**3 - x)(x).to_list() == [[2.0, 11.0], [], [-0.25]]
