@@ -1,5 +1,7 @@
 """The public functions of `dak_diff.eager`."""
 
+import copy
+
 import awkward as ak
 import mpmath
 import numpy as np
@@ -311,3 +313,25 @@ def test_numpy_arrays_of_awkward_arrays_keep_their_derivative():
 def test_elementwise_grad_by_hand():
     x = ak.Array([[1.0, 2.0], [], [0.5]])
     assert eager.elementwise_grad(lambda x: x**3 - x)(x).to_list() == [[2.0, 11.0], [], [-0.25]]
+
+
+@pytest.mark.parametrize("copied", [ak.copy, ak.to_packed, copy.copy, copy.deepcopy])
+def test_copies_stay_on_the_tape(copied):
+    x = ak.Array([[1.0, 2.0], [3.0]])
+    assert eager.grad(lambda x: ak.sum(copied(x) ** 2))(x).to_list() == [[2.0, 4.0], [6.0]]
+    assert eager.jvp(lambda x: copied(x) ** 2, (x,))[1].to_list() == [[2.0, 4.0], [6.0]]
+
+
+def test_an_array_full_of_a_result():
+    x = ak.Array([1.0, 2.0, 3.0])
+    assert eager.jvp(lambda x: ak.full_like(x, ak.sum(x)), (x,))[1].to_list() == [3.0, 3.0, 3.0]
+
+
+def test_the_layout_of_an_input_is_kept():
+    content = ak.contents.NumpyArray(np.array([3.0, 1.0, 2.0]))
+    x = ak.Array(ak.contents.UnmaskedArray(content))
+    assert ak.sort(x).type == eager.jvp(ak.sort, (x,))[0].type
+    grid = ak.Array(ak.contents.NumpyArray(np.arange(6.0).reshape(3, 2)))
+    value, tangent = eager.jvp(lambda x: x * 2, (grid,), (grid,))
+    assert isinstance(value.layout, ak.contents.NumpyArray)
+    assert tangent.to_list() == (grid * 2).to_list()

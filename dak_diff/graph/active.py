@@ -142,7 +142,7 @@ class Activity:
         carried = any(self.states[dep] is State.ACTIVE or self.is_base(dep) for dep in upstream)
         if self.influence[name] and carried:
             value = self._probed(name, layer, probe)
-            if value is None or may_be_float(value) or not probe.agrees(layer):
+            if value is None or may_be_float(value) or not probe.agrees(name, layer):
                 if self.explaining:
                     self.primitives[name] = probe.primitives(layer)
                 return State.ACTIVE

@@ -130,16 +130,21 @@ class Probe:
             return []
         return used
 
-    def agrees(self, layer: Any) -> bool:
+    def agrees(self, name: str, layer: Any) -> bool:
         """Whether typetracers say, too, that a layer has no floating-point results.
 
-        What a function makes of an empty array may not be what it makes of a full one.
+        What a function makes of an empty array may not be what it makes of a full one; then
+        its value is forgotten, and nothing is concluded from it further on.
         """
-        metas = {name: _as_typetracer(primals(v, self._owner)) for name, v in self._values.items()}
+        read = self._graph.dependencies.get(name, ())
         try:
-            return not may_be_float(evaluate(layer, _plainly, metas, self._graph))
+            metas = {dep: _as_typetracer(primals(self._values[dep], self._owner)) for dep in read}
+            agreed = not may_be_float(evaluate(layer, _plainly, metas, self._graph))
         except Exception:
-            return False
+            agreed = False
+        if not agreed:
+            del self._values[name]
+        return agreed
 
     def _quietly(self, layer: Any, wrap: Callable) -> Any:
         # Empty arrays make NumPy warn of things that are no news.

@@ -14,6 +14,7 @@ and only there, a partial of 0 wins over an infinite tangent.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,25 +138,29 @@ class Elementwise(Primitive):
             return formula
         nested = any(isinstance(arg, Traced) for arg in args)
         if method != "dual" and not nested and (formula is None or method == "complex-step"):
-            return complex_step_partial(self.ufunc, args, i, out, formula)
+            bounded = None if formula is None else partial(self._within_domain, formula)
+            return complex_step_partial(self.ufunc, args, i, out, bounded)
         if formula is None:
             raise NoRuleError(
                 f"no derivative formula for {self.name} (argument {i}), and a complex step "
                 + ("serves first derivatives only." if nested else "needs method='auto'.")
             )
-        partial = formula(out, *args)
+        return self._within_domain(formula, out, *args)
+
+    def _within_domain(self, formula: Callable, out: Any, *args: Any) -> Any:
+        """The formula; outside the real domain the value is nan, and so is its derivative."""
+        value = formula(out, *args)
         if self.bounded and not _all_finite(out):
-            # Outside the real domain the value is nan, and so is its derivative.
-            partial = where(np.isnan(raw(out)), np.nan, partial)
-        return partial
+            return where(np.isnan(raw(out)), np.nan, value)
+        return value
 
     def push(self, residuals: tuple, tangents: tuple) -> Any:
         partials, flat = residuals
         total = None
-        for partial, tangent in zip(partials, tangents, strict=True):
-            if tangent is None or _is_zero(partial):
+        for p, tangent in zip(partials, tangents, strict=True):
+            if tangent is None or _is_zero(p):
                 continue
-            term = _times(partial, tangent if flat is None else where(flat, 0.0, tangent))
+            term = _times(p, tangent if flat is None else where(flat, 0.0, tangent))
             total = term if total is None else total + term
         return total
 

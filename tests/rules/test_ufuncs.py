@@ -132,6 +132,20 @@ KINKS = [
     (np.arctan, (INF,), 0, 0.0),
     (np.tanh, (400.0,), 0, 0.0),
     (np.tanh, (-800.0,), 0, 0.0),
+    (np.copysign, (0.0, -1.0), 0, 0.0),
+    (np.remainder, (5.5, 2.0), 1, -2.0),
+    (np.fmod, (1.0, 0.1), 1, -9.0),
+    (np.log, (-1.0,), 0, NAN),
+    (np.log2, (-1.0,), 0, NAN),
+    (np.log1p, (-2.0,), 0, NAN),
+    (np.arccosh, (0.5,), 0, NAN),
+    (np.arctanh, (2.0,), 0, NAN),
+    (np.sqrt, (-1.0,), 0, NAN),
+    (np.divide, (1.0, INF), 1, 0.0),
+    (np.exp, (-INF,), 0, 0.0),
+    (np.arctan2, (1.0, INF), 0, 0.0),
+    (np.logaddexp, (1e15, 1e15), 0, 0.5),
+    (np.arccosh, (1e200,), 0, 1e-200),
 ]
 
 
@@ -169,6 +183,17 @@ def test_nan_to_num_cuts_what_it_replaces(method):
     with np.errstate(invalid="ignore"):
         assert eager.jvp(replaced, (x,), method=method)[1].to_list() == [[0.0, 0.25]]
         assert eager.vjp(replaced, (x,), method=method)[1](1.0)[0].to_list() == [[0.0, 0.25]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_root_of_a_sum_of_squares_has_no_slope_at_zero(method):
+    x = ak.Array([[0.0, 0.0], [0.0, 2.0]])
+
+    def norm(x):
+        return np.sqrt(ak.sum(x**2, axis=1))
+
+    assert eager.jvp(norm, (x,), method=method)[1].to_list() == [0.0, 1.0]
+    assert eager.vjp(norm, (x,), method=method)[1](1.0)[0].to_list() == [[0.0, 0.0], [0.0, 1.0]]
 
 
 # ---------------------------------------------------------------- no derivative
