@@ -97,14 +97,22 @@ class ForwardSegment:
         The steps whose results are needed outside.
     active : tuple of bool
         Which inputs carry a derivative.
+    method : str
+        Where partials come from.
     keep : bool
         Keep the transpose; otherwise :class:`Recompute` makes it again.
     """
 
     def __init__(
-        self, steps: tuple[Step, ...], outputs: tuple[str, ...], active: tuple[bool, ...], keep: bool = True
+        self,
+        steps: tuple[Step, ...],
+        outputs: tuple[str, ...],
+        active: tuple[bool, ...],
+        method: str,
+        keep: bool,
     ):
-        self.steps, self.outputs, self.active, self.keep = steps, outputs, active, keep
+        self.steps, self.outputs, self.active = steps, outputs, active
+        self.method, self.keep = method, keep
 
     def __call__(self, *inputs: Any) -> Forwarded:
         if any_typetracer(inputs):
@@ -115,7 +123,7 @@ class ForwardSegment:
 
     def linearize(self, inputs: tuple) -> tuple[tuple, Transpose]:
         """The results, and the transpose to the active inputs and watched steps, in this order."""
-        taping = Taping()
+        taping = Taping(self.method)
         lifted = tuple(taping.watch(v) if on else v for v, on in zip(inputs, self.active, strict=True))
         return taping.finish(self._run(lifted, taping.watch))
 
@@ -186,15 +194,17 @@ class TransposeTask:
     Runs the task again: what such tasks compute with is small, the rest they only move.
     """
 
-    def __init__(self, fn: Callable, active: tuple[bool, ...], label: str, picked: int | None = None):
-        self.fn, self.active, self.label, self.picked = fn, active, label, picked
+    def __init__(
+        self, fn: Callable, active: tuple[bool, ...], label: str, method: str, picked: int | None = None
+    ):
+        self.fn, self.active, self.label, self.method, self.picked = fn, active, label, method, picked
 
     def __call__(self, cotangent: Cotangents | None, *args: Any) -> tuple | None:
         args = tuple(pick_value(arg, self.picked) for arg in args)
         if not cotangent or any_typetracer(args):
             return None
         with noting(f"This happened in dak_diff, in the cotangents of layer {self.label!r}."):
-            taping = Taping()
+            taping = Taping(self.method)
             lifted = (taping.watch(arg) if on else arg for arg, on in zip(args, self.active, strict=True))
             _, transpose = taping.finish((self.fn(*lifted),))
             return transpose((cotangent,))

@@ -254,7 +254,7 @@ class Reverse:
         outputs = tuple(name for name in segment.members if self._is_needed(name, number))
         active = tuple(self._is_active(n) for n, _ in inputs)
         label = _label([step.label for step in steps if step.name not in self.pseudo])
-        fn = ForwardSegment(steps, outputs, active, self.keep)
+        fn = ForwardSegment(steps, outputs, active, self.activity.method, self.keep)
         new = self._new_name("fwd", label, segment.members)
         blocks = {name: (n,) for name, n in numblocks.items()}
         self.layers[new] = partitionwise(new, fn, operands, blocks)
@@ -371,7 +371,7 @@ class Reverse:
             cotangent,
             self._new_name("vjp", label_of(name), value, cotangent),
             {v: self._is_active(s) for v, s in sources.items()},
-            partial(TransposeTask, label=label_of(name), picked=picked),
+            partial(TransposeTask, label=label_of(name), method=self.activity.method, picked=picked),
             [self.layers[v] for v in sources],
         )
         self.layers[transposed.name] = CotangentLayer(transposed.tasks)

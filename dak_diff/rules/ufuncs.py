@@ -12,6 +12,7 @@ derivative 0 at the origin. Source of the formulas: Abramowitz and Stegun, chapt
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -37,36 +38,16 @@ def _power_by_exponent(out: Any, x: Any, y: Any) -> Any:
     return where((raw(x) == 0) & (raw(y) > 0), 0.0, out * np.log(where(raw(x) == 0, 1.0, x)))
 
 
-def _maximum_first(out: Any, x: Any, y: Any) -> Any:
-    return (raw(x) >= raw(y)) | np.isnan(raw(x))
+def _choice(beats: Callable[..., Any], nan_wins: bool) -> tuple[Partial, Partial]:
+    """Partials of a choice between two arguments: ties go to the first."""
 
+    def of_first(out: Any, x: Any, y: Any) -> Any:
+        return beats(raw(x), raw(y)) | np.isnan(raw(x) if nan_wins else raw(y))
 
-def _maximum_second(out: Any, x: Any, y: Any) -> Any:
-    return ~_maximum_first(out, x, y)
+    def of_second(out: Any, x: Any, y: Any) -> Any:
+        return ~of_first(out, x, y)
 
-
-def _minimum_first(out: Any, x: Any, y: Any) -> Any:
-    return (raw(x) <= raw(y)) | np.isnan(raw(x))
-
-
-def _minimum_second(out: Any, x: Any, y: Any) -> Any:
-    return ~_minimum_first(out, x, y)
-
-
-def _fmax_first(out: Any, x: Any, y: Any) -> Any:
-    return (raw(x) >= raw(y)) | np.isnan(raw(y))
-
-
-def _fmax_second(out: Any, x: Any, y: Any) -> Any:
-    return ~_fmax_first(out, x, y)
-
-
-def _fmin_first(out: Any, x: Any, y: Any) -> Any:
-    return (raw(x) <= raw(y)) | np.isnan(raw(y))
-
-
-def _fmin_second(out: Any, x: Any, y: Any) -> Any:
-    return ~_fmin_first(out, x, y)
+    return of_first, of_second
 
 
 def _over_hypot(out: Any, x: Any) -> Any:
@@ -176,10 +157,10 @@ PARTIALS: dict[np.ufunc, tuple[Partial, ...] | list[tuple[Partial, ...]]] = {
     # pieces
     np.absolute: (_absolute,),
     np.fabs: (_absolute,),
-    np.maximum: (_maximum_first, _maximum_second),
-    np.minimum: (_minimum_first, _minimum_second),
-    np.fmax: (_fmax_first, _fmax_second),
-    np.fmin: (_fmin_first, _fmin_second),
+    np.maximum: _choice(operator.ge, nan_wins=True),
+    np.minimum: _choice(operator.le, nan_wins=True),
+    np.fmax: _choice(operator.ge, nan_wins=False),
+    np.fmin: _choice(operator.le, nan_wins=False),
     np.sign: (_sign,),
     np.copysign: (lambda out, x, y: np.copysign(1.0, raw(y)) * np.sign(raw(x)), 0),
     np.heaviside: (0, lambda out, x, y: raw(x) == 0),
