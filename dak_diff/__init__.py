@@ -1,8 +1,18 @@
 """Derivatives of dask-awkward analyses: lazily, over a cluster."""
 
 from dak_diff import eager
-from dak_diff.api import grad, jvp, value_and_grad, value_and_jvp, vjp
+from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, vjp
 from dak_diff.explain import explain
 from dak_diff.parameter import parameter
 
-__all__ = ["eager", "explain", "grad", "jvp", "parameter", "value_and_grad", "value_and_jvp", "vjp"]
+__all__ = [
+    "eager",
+    "explain",
+    "grad",
+    "jvp",
+    "parameter",
+    "stop_gradient",
+    "value_and_grad",
+    "value_and_jvp",
+    "vjp",
+]

@@ -15,10 +15,11 @@ from dak_diff.graph.collections import as_collection
 from dak_diff.graph.forward import Forward
 from dak_diff.graph.reverse import Reverse
 from dak_diff.graph.seeds import as_operand
+from dak_diff.graph.tasks import stop
 from dak_diff.graph.wrt import Target, flatten_nested, resolve, unflatten_nested
-from dak_diff.parameter import Parameter
+from dak_diff.parameter import Parameter, derive
 
-__all__ = ["grad", "jvp", "plan", "value_and_grad", "value_and_jvp", "vjp"]
+__all__ = ["grad", "jvp", "plan", "stop_gradient", "value_and_grad", "value_and_jvp", "vjp"]
 
 
 def jvp(
@@ -231,6 +232,35 @@ def value_and_grad(
     """
     _require_scalar(expr)
     return _reverse(expr, wrt, 1.0, method, residuals, disconnected)
+
+
+def stop_gradient(x: Any) -> Any:
+    """The same values, taken for constants by every derivative.
+
+    Parameters
+    ----------
+    x : collection, ak.Array, NumPy array or number
+        Also inside functions that are differentiated.
+
+    Returns
+    -------
+    The same kind of thing, of the same type (``n * var * float64 -> n * var * float64``).
+
+    Notes
+    -----
+    Laziness: adds one layer to a collection; nothing runs. What it returns still depends on ``x``,
+    with derivative zero: that is no :class:`~dak_diff.errors.DisconnectedError`.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([1.0, 2.0, 3.0]), npartitions=2)
+    >>> dak_diff.jvp(x * dak_diff.stop_gradient(x), wrt=x).compute().to_list()
+    [1.0, 2.0, 3.0]
+    """
+    if isinstance(x, dak.Array):
+        return dak.map_partitions(stop, x, label="stop-gradient", output_divisions=1)
+    return derive(stop, x) if isinstance(x, (dak.Scalar, Parameter)) else stop(x)
 
 
 def _require_scalar(expr: Any) -> None:

@@ -26,7 +26,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dak_diff.engine.awkward_internals import diff_backend, register_constant
 from dak_diff.engine.values import leaf_values
 
-__all__ = ["Parameter", "content_token", "parameter"]
+__all__ = ["Parameter", "ParameterLayer", "content_token", "derive", "parameter"]
 
 
 class ParameterLayer(MaterializedLayer):

@@ -13,13 +13,27 @@ __all__ = ["draw", "role_of"]
 STYLES = {
     "source": ("#cfe3f7", "cylinder", "reads data"),
     "value": ("#ececec", "box", "the value"),
-    "seed": ("#ffe08a", "house", "puts the tangent of wrt in"),
+    "seed": ("#ffe08a", "house", "puts a tangent or cotangent in"),
     "tangent": ("#f7b6a1", "octagon", "value and tangent together"),
+    "forward": ("#c9e5b5", "box3d", "a segment: value, and what its transpose needs"),
+    "adjoint": ("#c9b8e8", "invtrapezium", "cotangents, backwards"),
+    "sum": ("#e3daf5", "invtriangle", "adds cotangents"),
     "primal": ("#dcdcdc", "note", "reads values out of pairs"),
     "result": ("#f08060", "doubleoctagon", "takes the result out"),
 }
 
-_PREFIXES = {"jvp-": "tangent", "seed-": "seed", "primal-": "primal", "tangent": "result", "value-": "result"}
+_PREFIXES = {
+    "jvp-": "tangent",
+    "seed-": "seed",
+    "primal-": "primal",
+    "tangent-": "result",
+    "gradient-": "result",
+    "fwd-": "forward",
+    "vjp-": "adjoint",
+    "cotangents-": "adjoint",
+    "add-cotangents-": "sum",
+    "sum-cotangents-": "sum",
+}
 
 
 def role_of(name: str, layer: Any) -> str:

@@ -17,7 +17,7 @@ from dask.blockwise import blockwise_token
 from dask.sizeof import sizeof
 
 from dak_diff.engine.transform import pushforward
-from dak_diff.engine.values import Pair, derivative_like, match_leaves, separated
+from dak_diff.engine.values import Pair, derivative_like, match_leaves, separated, stopped
 from dak_diff.rules.primitive import raw
 
 __all__ = ["CallTask", "Compose", "OnPrimals", "Pushforward", "Seed", "TakePrimal", "TakeTangent"]
@@ -77,6 +77,11 @@ def noting(text: str) -> Iterator[None]:
         if hasattr(error, "add_note"):
             error.add_note(text)
         raise
+
+
+def stop(value: Any) -> Any:
+    """The value as a constant."""
+    return value if any_typetracer((value,)) else stopped(value)
 
 
 class _Labelled:
