@@ -106,7 +106,8 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
         ``fn(*primals)``.
     pull : callable
         ``pull(cotangent)`` takes a cotangent of the type of the value (a number stands for an
-        array full of it) and returns a tuple, one for each argument, of its type.
+        array full of it) and returns a tuple, one for each argument, of its type. With
+        ``consume=True`` it frees what it no longer needs, and cannot be called again.
         Units: units of the value times those of the cotangent, per unit of the argument.
 
     Raises
@@ -131,8 +132,8 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     _require_float(primals)
     value, pull = pullback(fn, primals, method)
 
-    def pull_cotangent(cotangent: Any) -> tuple:
-        return derivative_like(primals, pull(match_leaves(value, cotangent, "cotangent")))
+    def pull_cotangent(cotangent: Any, *, consume: bool = False) -> tuple:
+        return derivative_like(primals, pull(match_leaves(value, cotangent, "cotangent"), consume))
 
     return value, pull_cotangent
 
@@ -170,7 +171,7 @@ def value_and_grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> C
         value, pull = vjp(of_one, (primals[argnums],), method=method)
         if isinstance(value, (ak.Array, ak.Record)) or np.ndim(value):
             raise TypeError(f"grad needs a scalar function, this one returns {value!r}; use vjp")
-        return value, pull(1.0)[0]
+        return value, pull(1.0, consume=True)[0]
 
     return value_and_gradient
 

@@ -335,3 +335,12 @@ def test_the_layout_of_an_input_is_kept():
     value, tangent = eager.jvp(lambda x: x * 2, (grid,), (grid,))
     assert isinstance(value.layout, ak.contents.NumpyArray)
     assert tangent.to_list() == (grid * 2).to_list()
+
+
+def test_a_pullback_may_be_called_again_unless_it_is_consumed():
+    x = ak.Array([[1.0, 2.0], [3.0]])
+    _, pull = eager.vjp(lambda x: np.sin(x) * x, (x,))
+    first = pull(1.0)[0].to_list()
+    assert pull(1.0, consume=True)[0].to_list() == first
+    with pytest.raises(RuntimeError, match="consume"):
+        pull(1.0)

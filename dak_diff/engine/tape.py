@@ -26,6 +26,9 @@ class Node(NamedTuple):
     spaces: tuple[tuple[tuple[int, ...], np.dtype], ...]
 
 
+_CONSUMED = Node(None, (), (), ())
+
+
 class Tape(Traced):
     """A primal and the position of the node that made it."""
 
@@ -56,7 +59,9 @@ class Tape(Traced):
         return Tape(self.level, out, self.record, len(self.record) - 1, self.method)
 
 
-def backward(record: list[Node], seeds: dict[int, Any], watched: set[int]) -> dict[int, Any]:
+def backward(
+    record: list[Node], seeds: dict[int, Any], watched: set[int], consume: bool = False
+) -> dict[int, Any]:
     """Cotangents of watched nodes of a record, from those of its outputs.
 
     Parameters
@@ -65,6 +70,8 @@ def backward(record: list[Node], seeds: dict[int, Any], watched: set[int]) -> di
         Position of a node -> its cotangent.
     watched : set of int
         Positions of the nodes whose cotangents are wanted.
+    consume : bool
+        Let go of what each node holds once it has served; the record is of no use afterwards.
 
     Returns
     -------
@@ -80,6 +87,8 @@ def backward(record: list[Node], seeds: dict[int, Any], watched: set[int]) -> di
         if position in watched:
             reached[position] = cotangent
         node = record[position]
+        if consume:
+            record[position] = _CONSUMED
         if node.primitive is None:
             continue
         active = tuple(parent >= 0 for parent in node.parents)

@@ -127,16 +127,26 @@ class Transpose:
         self, record: list[Node], watched: tuple[dict[int, int], ...], outputs: tuple[dict[int, int], ...]
     ):
         self.record, self.watched, self.outputs = record, watched, outputs
+        self.consumed = False
 
-    def __call__(self, cotangents: tuple[dict[int, Any] | None, ...]) -> tuple[dict[int, Any], ...]:
-        """Cotangents of the leaves of the watched values, from those of the leaves of the results."""
+    def __call__(
+        self, cotangents: tuple[dict[int, Any] | None, ...], consume: bool = False
+    ) -> tuple[dict[int, Any], ...]:
+        """Cotangents of the leaves of the watched values, from those of the leaves of the results.
+
+        With ``consume`` this is the last call, and needs less memory.
+        """
+        if self.consumed:
+            raise RuntimeError("this pullback was called with consume=True: what it knew is gone")
+        self.consumed = consume
         seeds: dict[int, Any] = {}
         for nodes, given in zip(self.outputs, cotangents, strict=True):
             for leaf, cotangent in (given or {}).items():
                 if leaf in nodes:
                     node = nodes[leaf]
                     seeds[node] = seeds[node] + cotangent if node in seeds else cotangent
-        reached = backward(self.record, seeds, {n for nodes in self.watched for n in nodes.values()})
+        watched = {n for nodes in self.watched for n in nodes.values()}
+        reached = backward(self.record, seeds, watched, consume)
         return tuple(
             {leaf: reached[n] for leaf, n in nodes.items() if n in reached} for nodes in self.watched
         )
@@ -192,7 +202,7 @@ def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, C
     """The value of ``fn(*primals)``, and its pullback: leaves of the value to leaves of ``primals``."""
     taping = Taping(method)
     (value,), transpose = taping.finish((fn(*taping.watch(primals)),))
-    return value, lambda cotangents: transpose((cotangents,))[0]
+    return value, lambda cotangents, consume=False: transpose((cotangents,), consume)[0]
 
 
 def _numbered(on_leaf: Callable) -> Callable[[Any, bool], Any]:

@@ -443,8 +443,9 @@ def _operand(layer: str | None) -> tuple[Any, Any]:
 
 
 def _label(labels: list[str]) -> str:
-    """A few labels that say what a segment is."""
-    distinct = list(dict.fromkeys(label for label in labels if label != "getitem"))
+    """A few labels that say what a segment is; not those that dask-awkward puts before every reduction."""
+    dull = {"getitem", "prepare-axis-none-chunk", "chunk-reducer-non-positional"}
+    distinct = list(dict.fromkeys(label for label in labels if label not in dull))
     return "-".join(distinct[-3:]) or "getitem"
 
 
