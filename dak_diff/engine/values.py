@@ -34,7 +34,7 @@ from dak_diff.rules.structure import reshape, scatter_add
 
 __all__ = ["Pair", "is_float", "leaf_values", "map_leaves", "match_leaves", "separated", "stopped"]
 
-_NUMBERS = (float, complex, np.floating, np.complexfloating)
+_NUMBERS = (bool, int, float, complex, np.generic)
 
 
 @dataclass(frozen=True)

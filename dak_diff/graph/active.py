@@ -43,8 +43,11 @@ def ancestors(graph: HighLevelGraph, names: Iterable[str]) -> list[str]:
         if name not in found:
             found[name] = set(graph.dependencies.get(name, ()))
             stack.extend(found[name])
-    # Sorted, so that derivative graphs are the same in every process.
-    ordered = {name: sorted(found[name]) for name in sorted(found)}
+    # In the order in which the layers were made: the same in every process.
+    rank = {name: i for i, name in enumerate(graph.layers)}
+    ordered = {
+        name: sorted(found[name], key=rank.__getitem__) for name in sorted(found, key=rank.__getitem__)
+    }
     return list(TopologicalSorter(ordered).static_order())
 
 
