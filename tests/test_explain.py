@@ -27,10 +27,10 @@ def expr(x):
 TABLE = """\
 layer             how
 alpha     -       source
-other     -       source
 source    wrt     source
-exp       -       does not depend on wrt
+other     -       source
 sin       active  rule: sin
+exp       -       does not depend on wrt
 greater   -       not differentiable
 getitem   active  structure only: take
 getitem   -       not differentiable

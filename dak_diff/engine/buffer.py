@@ -17,7 +17,7 @@ from dak_diff.engine.array_module import ArrayModule
 from dak_diff.engine.dual import Dual
 from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.errors import NoRuleError
-from dak_diff.rules.primitive import Traced, apply_ufunc, dtype_of, raw
+from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import astype, index, reshape, transpose
 
 __all__ = ["Buffer", "plain", "unwrap"]
@@ -240,15 +240,16 @@ def _is_foreign(x: Any) -> bool:
     )
 
 
-def _weak(operate: Callable, ufunc: np.ufunc, reflected: bool = False) -> Callable:
-    """An operator that keeps Python numbers what they are: weakly typed, and exact as Python's."""
-    mixin = getattr(NDArrayOperatorsMixin, f"__{'r' if reflected else ''}{operate.__name__}__")
+def _operator(operate: Callable, ufunc: np.ufunc, reflected: bool = False) -> Callable:
+    """Python's own operator on the plain values, so that the value is what it is without us.
+
+    ``x**2`` is no ``np.power(x, 2)``, and Python numbers stay Python numbers: weakly typed.
+    """
 
     def method(self: Buffer, *others: Any) -> Any:
-        args = [unwrap(x) for x in ((*others, self) if reflected else (self, *others))]
-        if all(type(raw(x)) in (int, float, complex, bool) for x in args):
-            return self.of(apply_ufunc(ufunc, *args, call=operate))
-        return mixin(self, *others)
+        if any(_is_foreign(x) for x in others):
+            return NotImplemented
+        return self.module.ufunc(ufunc, *((*others, self) if reflected else (self, *others)), call=operate)
 
     return method
 
@@ -266,9 +267,9 @@ _OPERATORS: dict[Callable, np.ufunc] = {
 }
 
 for _operate, _ufunc in _OPERATORS.items():
-    setattr(Buffer, f"__{_operate.__name__}__", _weak(_operate, _ufunc))
+    setattr(Buffer, f"__{_operate.__name__}__", _operator(_operate, _ufunc))
     if _ufunc.nin == 2:
-        setattr(Buffer, f"__r{_operate.__name__}__", _weak(_operate, _ufunc, reflected=True))
+        setattr(Buffer, f"__r{_operate.__name__}__", _operator(_operate, _ufunc, reflected=True))
 
 
 def _in_place(operate: Callable) -> Callable:
