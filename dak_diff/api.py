@@ -304,8 +304,11 @@ def plan(
 
 
 def _check(expr: Any, method: str, disconnected: str) -> None:
-    if not isinstance(expr, (dak.Array, dak.Scalar, Parameter)):
-        raise TypeError(f"expr must be a dask-awkward collection, not {type(expr).__name__}")
+    if not isinstance(expr, (dak.Array, dak.Scalar, Parameter)) or isinstance(expr, dak.Record):
+        raise TypeError(
+            f"expr must be a dask-awkward Array or Scalar, not {type(expr).__name__}; "
+            "of a record take a field"
+        )
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
     if disconnected not in ("raise", "zero"):

@@ -231,6 +231,7 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
             f"a parameter is a number or an array of floating-point numbers, not {value!r}; "
             "convert integers with np.asarray(value, dtype=float)"
         )
+    value = ak.to_packed(value) if isinstance(value, ak.Array) else value
     label = name or "parameter"
     full = f"{label}-{tokenize(label, content_token(value))}"
     layer = ParameterLayer({(full, 0): DataNode((full, 0), value)})

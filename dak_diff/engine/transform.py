@@ -5,6 +5,7 @@ This is what the engine offers to the graph and to :mod:`dak_diff.eager`.
 
 from __future__ import annotations
 
+import copyreg
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
-from dak_diff.engine.values import Pair, is_float, map_leaves
+from dak_diff.engine.values import Pair, is_float, map_leaves, settled
 from dak_diff.rules import ufuncs
 from dak_diff.rules.primitive import Primitive
 
@@ -46,6 +47,15 @@ def pushforward(fn: Callable, args: tuple, method: str = "auto", owner: str = ""
     width = max((pair.width for pair in _pairs(args, owner)), default=1)
     out = fn(*(lift(arg, level, method, owner) for arg in args))
     return lower(out, level, width, owner)
+
+
+def _reduce_pair(pair: Pair) -> tuple:
+    # Awkward packs what it pickles; the tangents must go the same way.
+    same = pushforward(settled, (pair,), owner=pair.owner)
+    return (Pair, (same.primal, same.tangents, pair.width, pair.owner))
+
+
+copyreg.pickle(Pair, _reduce_pair)
 
 
 def _pairs(value: Any, owner: str) -> list[Pair]:

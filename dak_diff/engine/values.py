@@ -32,7 +32,7 @@ from dak_diff.errors import StructureError
 from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import reshape, scatter_add
 
-__all__ = ["Pair", "is_float", "leaf_values", "map_leaves", "match_leaves", "separated", "stopped"]
+__all__ = ["Pair", "is_float", "leaf_values", "map_leaves", "match_leaves", "separated", "settled", "stopped"]
 
 _NUMBERS = (bool, int, float, complex, np.generic)
 
@@ -145,6 +145,18 @@ def separated(value: Any) -> Any:
         return type(value)(separated(v) for v in value)
     if isinstance(value, dict):
         return {k: separated(v) for k, v in value.items()}
+    return value
+
+
+def settled(value: Any) -> Any:
+    """The value in the layout that pickling gives it, so that leaves are the same in every process."""
+    if isinstance(value, (ak.Array, ak.Record)):
+        absent = any(is_absent(leaf) for leaf, _ in leaf_data(_whole_layout(value)))
+        return value if absent else ak.to_packed(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(settled(v) for v in value)
+    if isinstance(value, dict):
+        return {k: settled(v) for k, v in value.items()}
     return value
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.errors import DisconnectedError, NoRuleError, OptimizedGraphError
+from dak_diff.graph.adjoint_tasks import is_adjoint
 from dak_diff.graph.layers import label_of
 from dak_diff.graph.probe import Probe, hidden_parameters, may_be_float
 from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed
@@ -143,6 +144,13 @@ class Activity:
     def _state(self, name: str, probe: Probe) -> State:
         layer, upstream = self.graph.layers[name], self.upstream(name)
         carried = any(self.states[dep] is State.ACTIVE or self.is_base(dep) for dep in upstream)
+        if self.influence[name] and is_adjoint(layer):
+            raise NoRuleError(
+                f"no derivative rule for layer {label_of(name)!r}: it belongs to a graph that reverse mode "
+                "made, and derivatives of gradients, or of the value beside them, are not available over graphs. "
+                "Take the forward derivative first (grad of jvp), differentiate the expression of the value, "
+                "or use dak_diff.eager in map_partitions."
+            )
         if self.influence[name] and carried:
             value = self._probed(name, layer, probe)
             if value is None or may_be_float(value) or not probe.agrees(name, layer):

@@ -16,7 +16,8 @@ import numpy as np
 from dask.sizeof import sizeof
 
 from dak_diff.engine.transform import Taping, Transpose
-from dak_diff.engine.values import derivative_like, leaf_values, match_leaves, separated
+from dak_diff.engine.values import derivative_like, leaf_values, match_leaves, separated, settled
+from dak_diff.graph.layers import CotangentLayer, FoldedLayer
 from dak_diff.graph.tasks import any_typetracer, noting, on_typetracers, select
 from dak_diff.graph.wrt import Path
 from dak_diff.rules.primitive import dtype_of, raw
@@ -37,6 +38,8 @@ __all__ = [
     "TakeColumns",
     "TakeGradient",
     "TransposeTask",
+    "is_adjoint",
+    "settle",
 ]
 
 Cotangents = dict[int, Any]
@@ -141,7 +144,8 @@ class ForwardSegment:
             with noting(f"This happened in dak_diff, in the forward pass of layer {step.label!r}."):
                 result = step.fn(*args)
             results[step.name] = watch(result) if step.watched and watch is not None else result
-        return tuple(results[name] for name in self.outputs)
+        # What leaves the task may be pickled: its leaves must not change on the way.
+        return tuple(settle(results[name]) for name in self.outputs)
 
 
 def _uses(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, int]:
@@ -302,6 +306,11 @@ class SeedCotangent:
             return match_leaves(value, cotangent, "cotangent")
 
 
+def settle(value: Any) -> Any:
+    """A value as it may leave a task: see :func:`~dak_diff.engine.values.settled`."""
+    return value if any_typetracer((value,)) else settled(value)
+
+
 class TakeColumns:
     """The columns to differentiate by."""
 
@@ -311,7 +320,7 @@ class TakeColumns:
     def __call__(self, value: Any) -> tuple:
         if any_typetracer((value,)):
             return tuple(select(value, path) for path in self.paths)
-        return tuple(separated(select(value, path)) for path in self.paths)
+        return tuple(settled(separated(select(value, path))) for path in self.paths)
 
 
 class PutColumns:
@@ -359,3 +368,15 @@ class TakeGradient:
         for place, column in zip(self.places, columns, strict=True):
             whole = ak.with_field(whole, column, place)
         return whole
+
+
+_ADJOINT = (AddCotangents, Backward, ForwardSegment, SeedCotangent, TakeGradient, TransposeTask)
+
+
+def is_adjoint(layer: Any) -> bool:
+    """Whether a layer belongs to a graph that reverse mode made."""
+    if isinstance(layer, CotangentLayer):
+        return True
+    task = getattr(layer, "task", None)
+    tasks = [task] if task is not None else list(layer.values()) if isinstance(layer, FoldedLayer) else []
+    return any(isinstance(getattr(task, "func", None), _ADJOINT) for task in tasks)

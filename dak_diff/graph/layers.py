@@ -173,7 +173,7 @@ def map_layer(
 def _map_blockwise(layer: Blockwise, new_name: str, wrap: Callable, rename: Mapping[str, str]) -> Any:
     def operand(name: Any, index: Any) -> tuple:
         target = operand_name(name) if index is None else name
-        if not isinstance(target, str) or target not in rename:
+        if not isinstance(target, str) or rename.get(target, target) == target:
             return name, index
         return (TaskRef((rename[target], 0)), None) if index is None else (rename[target], index)
 

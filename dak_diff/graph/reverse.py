@@ -37,6 +37,7 @@ from dak_diff.graph.adjoint_tasks import (
     TakeColumns,
     TakeGradient,
     TransposeTask,
+    settle,
 )
 from dak_diff.graph.layers import (
     CotangentLayer,
@@ -179,7 +180,10 @@ class Reverse:
     def _forward_barrier(self, name: str) -> None:
         layer, upstream = self.graph.layers[name], self.activity.upstream(name)
         new = self._new_name("value", label_of(name), name)
-        wrap = partial(OnPrimals, label=label_of(name), owner=self.activity.owner)
+
+        def wrap(fn: Callable) -> Callable:
+            return Compose(settle, OnPrimals(fn, label_of(name), self.activity.owner))
+
         self.values[name], self.blocks[name] = new, len(layer.get_output_keys())
         sources = {dep: self._source(name, dep) for dep in upstream}
         if isinstance(layer, AwkwardTreeReductionLayer) and sources[layer.name_input] in self.owner:

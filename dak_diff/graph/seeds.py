@@ -71,6 +71,10 @@ def as_operand(target: Target, tangent: Any, what: str = "tangent") -> Operand:
 
 
 def _single(target: Target, tangent: Any, what: str) -> Operand:
+    if isinstance(tangent, dak.Array):
+        raise StructureError(
+            f"the {what} of {target.label} must be a number, as that is no array; it is {tangent!r}"
+        )
     if is_dask_collection(tangent):
         return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask, partitioned=False)
     value = getattr(target.collection, "value", 0.0)

@@ -108,7 +108,7 @@ def resolve(collection: Any) -> Target:
     TypeError
         If it is no collection, or has no floating-point numbers.
     """
-    if not isinstance(collection, (dak.Array, dak.Scalar, Parameter)):
+    if not isinstance(collection, (dak.Array, dak.Scalar, Parameter)) or isinstance(collection, dak.Record):
         raise TypeError(
             "wrt must be a dask-awkward collection, a column of one, a dak_diff.parameter, or a list, "
             f"tuple or dict of these, not {type(collection).__name__}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import awkward as ak
 import dask
 import dask_awkward as dak
@@ -337,3 +339,26 @@ def test_arguments_are_checked(x):
         dd.jvp(x**2, x, disconnected="ignore")
     with pytest.raises(TypeError, match="expr must be"):
         dd.jvp(1.0, x)
+
+
+def test_a_delayed_argument():
+    x = collection(array_of("jagged"), SPLITS["3"])
+    factor = dask.delayed(lambda: 2.5)()
+    expr = dak.map_partitions(operator.mul, x, factor, meta=x._meta)
+    assert_close(dd.jvp(expr, x).compute(), ak.full_like(array_of("jagged"), 2.5), 1e-15)
+    assert_close(dd.vjp(expr, x).compute(), ak.full_like(array_of("jagged"), 2.5), 1e-15)
+
+
+def test_a_record_is_refused():
+    jets = collection(array_of("jets"), SPLITS["3"])
+    record = dak.flatten(jets)[0]
+    with pytest.raises(TypeError, match="take a field"):
+        dd.jvp(record, jets.pt)
+    with pytest.raises(TypeError, match="wrt must be"):
+        dd.jvp(record.pt, record)
+
+
+def test_the_cotangent_of_a_scalar_is_a_number():
+    x = collection(array_of("jagged"), SPLITS["3"])
+    with pytest.raises(StructureError, match="must be a number"):
+        dd.vjp(dak.sum(x), x, x)
