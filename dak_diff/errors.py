@@ -21,10 +21,6 @@ class NoRuleError(DakDiffError, NotImplementedError):
     """
 
 
-class UndefinedDerivativeError(DakDiffError, ArithmeticError):
-    """The derivative does not exist as a matter of mathematics."""
-
-
 class DisconnectedError(DakDiffError, ValueError):
     """``wrt`` is not upstream of ``expr``: the expression is no function of it.
 

@@ -108,17 +108,13 @@ def derive(fn: Callable, *args: Any) -> Any:
     """``fn`` of parameters and constants as a parameter; with a reduced scalar, as a scalar."""
     name = f"{_core.hyphenize(_core.funcname(fn))}-{tokenize(fn, *map(content_token, args))}"
     collections = [x for x in args if is_dask_collection(x)]
-    refs = (TaskRef(_key_of(x)) if is_dask_collection(x) else x for x in args)
+    refs = (TaskRef(x.key) if is_dask_collection(x) else x for x in args)
     layer = ParameterLayer({(name, 0): Task((name, 0), _Promoting(fn), *refs)})
     graph = HighLevelGraph.from_collections(name, layer, dependencies=collections)
     meta = _Promoting(fn)(*(x._meta if is_dask_collection(x) else x for x in args))
     if all(isinstance(x, Parameter) for x in collections):
         return Parameter(name, graph, meta)
     return _core.new_scalar_object(graph, name, meta=meta)
-
-
-def _key_of(collection: Any) -> Any:
-    return collection.key
 
 
 class _Promoting:

@@ -62,7 +62,6 @@ __all__ = [
     "pack",
     "positions",
     "register_constant",
-    "set_leaf_data",
 ]
 
 
@@ -478,17 +477,6 @@ def leaves(layout: Content) -> list[NumpyArray]:
     return found
 
 
-def set_leaf_data(layout: Content, data: dict[int, Any], backend: Backend) -> Content:
-    """The layout on another backend, with the data of some leaves (by position) replaced."""
-    nplike, position = backend.nplike, iter(range(10**9))
-
-    def on_leaf(leaf: NumpyArray) -> Any:
-        i = next(position)
-        return nplike.asarray(data[i]) if i in data else nplike.asarray(leaf.data)
-
-    return map_layout(layout, backend, nplike.asarray, on_leaf)
-
-
 def pack(layout: Content) -> Content:
     """A canonical layout of the same type: two arrays of one type pack to matching leaves.
 
@@ -560,7 +548,7 @@ def _is_projected_away(layout: Content) -> bool:
 
 
 def indexes(layout: Content) -> list[Any]:
-    """The plain data of all index buffers and regular sizes, depth first."""
+    """The plain data of all index buffers, depth first."""
     found: list[Any] = []
 
     def on_index(data: Any) -> Any:

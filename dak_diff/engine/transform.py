@@ -15,7 +15,6 @@ from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
 from dak_diff.engine.values import Pair, is_float, map_leaves, settled
-from dak_diff.rules import ufuncs
 from dak_diff.rules.primitive import Primitive
 
 __all__ = [
@@ -30,9 +29,6 @@ __all__ = [
 ]
 
 METHODS = ("auto", "dual", "complex-step")
-
-#: The tables of rules are filled when their modules are imported.
-RULES = ufuncs.PARTIALS
 
 
 def pushforward(fn: Callable, args: tuple, method: str = "auto", owner: str = "") -> Pair:
@@ -76,7 +72,7 @@ def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
         return {k: lift(v, level, method, owner) for k, v in value.items()}
     if not isinstance(value, Pair) or value.owner != owner:
         return value
-    position = iter(range(10**9))
+    position = itertools.count()
 
     def on_leaf(leaf: Any, is_text: bool) -> Any:
         tangents = value.tangents.get(next(position))
@@ -88,7 +84,7 @@ def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
 def lower(value: Any, level: int, width: int, owner: str = "") -> Pair:
     """The pair of a value and of the tangents that it carries at one level."""
     tangents: dict[int, tuple] = {}
-    position = iter(range(10**9))
+    position = itertools.count()
 
     def on_leaf(leaf: Any, is_text: bool) -> Any:
         i = next(position)
@@ -107,7 +103,7 @@ def used_primitives(fn: Callable, args: tuple, owner: str) -> list[Primitive]:
 
     def lift_pair(value: Any) -> Any:
         if isinstance(value, Pair) and value.owner == owner:
-            position = iter(range(10**9))
+            position = itertools.count()
             return map_leaves(
                 value.primal,
                 lambda leaf, _: (

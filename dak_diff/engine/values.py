@@ -7,6 +7,7 @@ spills like any other data.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -298,7 +299,7 @@ def _check_type(primal: Any, tangent: Any, what: str) -> None:
 
 def derivative_like(value: Any, derivatives: dict[int, Any]) -> Any:
     """A value of the same type that holds derivatives: given leaves, zero, False, or the text itself."""
-    position = iter(range(10**9))
+    position = itertools.count()
 
     def on_leaf(leaf: Any, is_text: bool) -> Any:
         i = next(position)

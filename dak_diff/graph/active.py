@@ -147,7 +147,8 @@ class Activity:
         if self.influence[name] and is_adjoint(layer):
             raise NoRuleError(
                 f"no derivative rule for layer {label_of(name)!r}: it belongs to a graph that reverse mode "
-                "made, and derivatives of gradients, or of the value beside them, are not available over graphs. "
+                "made, and derivatives of gradients, or of the value beside them, are not available over "
+                "graphs. "
                 "Take the forward derivative first (grad of jvp), differentiate the expression of the value, "
                 "or use dak_diff.eager in map_partitions."
             )
