@@ -105,3 +105,20 @@ def test_sum_of_single_precision_stays_single():
     x = ak.values_astype(ak.Array([[1.0, 2.0], [3.0]]), np.float32)
     value, tangent = eager.jvp(lambda x: ak.sum(x, axis=-1), (x,))
     assert str(tangent.type) == str(value.type) == "2 * float32"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_std_of_equal_elements_has_no_slope(method):
+    x = ak.Array([[2.0, 2.0, 2.0], [1.0]])
+    assert gradient(lambda x: ak.std(x, axis=-1), x, method) == [[0.0, 0.0, 0.0], [0.0]]
+    assert eager.jvp(
+        lambda x: ak.std(x, axis=-1), (x,), (ak.Array([[1.0, 0.0, 0.0], [1.0]]),), method=method
+    )[1].to_list() == [0.0, 0.0]
+
+
+def test_a_cast_to_integers_cuts():
+    x = ak.Array([[1.5, 2.5], [3.5]])
+    assert gradient(lambda x: ak.values_astype(ak.values_astype(x, "int64"), "float64") * x, x, "auto") == [
+        [1.0, 2.0],
+        [3.0],
+    ]
