@@ -8,7 +8,7 @@ from typing import Any
 import dask_awkward as dak
 from dask.highlevelgraph import HighLevelGraph
 
-from dak_diff.engine.transform import METHODS
+from dak_diff.engine.transform import check_method
 from dak_diff.errors import OptimizedGraphError, StructureError
 from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
@@ -309,8 +309,7 @@ def _check(expr: Any, method: str, disconnected: str) -> None:
             f"expr must be a dask-awkward Array or Scalar, not {type(expr).__name__}; "
             "of a record take a field"
         )
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    check_method(method)
     if disconnected not in ("raise", "zero"):
         raise ValueError(f'disconnected must be "raise" or "zero", not {disconnected!r}')
 

@@ -14,15 +14,10 @@ import awkward as ak
 import numpy as np
 
 from dak_diff.engine.level import DIFFARRAY_LEVEL
-from dak_diff.engine.transform import METHODS, lift, lower, pullback, pushforward
+from dak_diff.engine.transform import check_method, lift, lower, pullback, pushforward
 from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, separated
 
 __all__ = ["diffarray", "elementwise_grad", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
 
 
 def _as_primals(primals: Any) -> tuple:
@@ -83,7 +78,7 @@ def jvp(fn: Callable, primals: Any, tangents: Any = 1.0, *, method: str = "auto"
     >>> tangent.to_list()
     [[2.0, 4.0], [6.0]]
     """
-    _check_method(method)
+    check_method(method)
     primals = _as_primals(primals)
     _require_float(primals)
     if not isinstance(tangents, (tuple, list)):
@@ -127,7 +122,7 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     >>> pull(1.0)[0].to_list()
     [[2.0, 4.0], [6.0]]
     """
-    _check_method(method)
+    check_method(method)
     primals = _as_primals(primals)
     _require_float(primals)
     value, pull = pullback(fn, primals, method)

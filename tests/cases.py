@@ -354,20 +354,14 @@ def selection_cases():
         yield Case(name, fn, (x,), exact=True)
     for axis in (-1, 0):
         for ascending in (True, False):
-            yield Case(
-                f"sort axis={axis} ascending={ascending}",
-                lambda x, a=axis, up=ascending: ak.sort(x, axis=a, ascending=up),
-                (FULL,),
-                exact=True,
-                domain="no ties",
-            )
-            yield Case(
-                f"sort rectangular axis={axis} ascending={ascending}",
-                lambda x, a=axis, up=ascending: ak.sort(x, axis=a, ascending=up),
-                (RECTANGULAR,),
-                exact=True,
-                domain="no ties",
-            )
+            for kind, x in (("sort", FULL), ("sort rectangular", RECTANGULAR)):
+                yield Case(
+                    f"{kind} axis={axis} ascending={ascending}",
+                    lambda x, a=axis, up=ascending: ak.sort(x, axis=a, ascending=up),
+                    (x,),
+                    exact=True,
+                    domain="no ties",
+                )
     yield Case("np.sort", lambda x: np.sort(x), (FLAT,), exact=True)
     for axis in (0, 1):
         yield Case(

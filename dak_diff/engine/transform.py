@@ -21,6 +21,7 @@ __all__ = [
     "METHODS",
     "Taping",
     "Transpose",
+    "check_method",
     "lift",
     "lower",
     "pullback",
@@ -29,6 +30,12 @@ __all__ = [
 ]
 
 METHODS = ("auto", "dual", "complex-step")
+
+
+def check_method(method: str) -> None:
+    """Refuse what is no way to get partials."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
 
 
 def pushforward(fn: Callable, args: tuple, method: str = "auto", owner: str = "") -> Pair:

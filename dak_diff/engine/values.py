@@ -140,8 +140,7 @@ def separated(value: Any) -> Any:
     if isinstance(value, ak.Array):
         return _highlevel(pack(value.layout), value) if _refers_twice(value) else value
     if isinstance(value, ak.Record):
-        layout = value.layout
-        return _highlevel(ak.record.Record(pack(layout.array[layout.at : layout.at + 1]), 0), value)
+        return _highlevel(ak.record.Record(pack(_array_layout(value)), 0), value)
     if isinstance(value, (tuple, list)):
         return type(value)(separated(v) for v in value)
     if isinstance(value, dict):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_task
@@ -32,6 +32,7 @@ __all__ = [
     "partitionwise",
     "repaired",
     "single_task",
+    "task_nodes",
 ]
 
 _TREE_NODE = "tree-node-"
@@ -216,11 +217,20 @@ def _map_tree(
     )
 
 
+def task_nodes(layer: Any, upstream: Iterable[Any]) -> dict[Any, GraphNode]:
+    """The tasks of a materialised layer that reads ``upstream``, old-style tuples converted."""
+    mapping = dict(layer)
+    keys = set(mapping).union(*(other.get_output_keys() for other in upstream))
+    return {
+        key: task if isinstance(task, GraphNode) else convert_legacy_task(key, task, keys)
+        for key, task in mapping.items()
+    }
+
+
 def _map_materialized(
     layer: Any, new_name: str, wrap: Callable, rename: Mapping[str, str], upstream: Mapping[str, Any]
 ) -> FoldedLayer:
-    mapping = dict(layer)
-    keys = set(mapping).union(*(other.get_output_keys() for other in upstream.values()))
+    mapping = task_nodes(layer, upstream.values())
 
     def new_key(key: Any) -> Any:
         if isinstance(key, tuple) and key in mapping:
@@ -231,8 +241,7 @@ def _map_materialized(
 
     layer_name = min((key for key in mapping if isinstance(key, tuple)), key=len)[0]
     tasks: dict[Any, GraphNode] = {}
-    for key, task in mapping.items():
-        node = task if isinstance(task, GraphNode) else convert_legacy_task(key, task, keys)
+    for key, node in mapping.items():
         if isinstance(node, Alias):
             tasks[new_key(key)] = Alias(new_key(key), new_key(node.target))
             continue

@@ -16,7 +16,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 import dask_awkward as dak
-from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_task
+from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 from dask.base import tokenize
 from dask.blockwise import BlockIndex, Blockwise
 from dask.highlevelgraph import HighLevelGraph
@@ -50,6 +50,7 @@ from dak_diff.graph.layers import (
     partitionwise,
     repaired,
     single_task,
+    task_nodes,
 )
 from dak_diff.graph.seeds import Operand
 from dak_diff.graph.segments import Node, gather, readers
@@ -479,12 +480,7 @@ class _TransposedLayer:
         self.external: dict[str, dict[int, list[tuple[Any, int | None]]]] = {
             source: {} for source, on in active.items() if on
         }
-        mapping = dict(layer)
-        keys = set(mapping).union(*(u.get_output_keys() for u in upstream))
-        nodes = {
-            key: task if isinstance(task, GraphNode) else convert_legacy_task(key, task, keys)
-            for key, task in mapping.items()
-        }
+        nodes = task_nodes(layer, upstream)
         order = TopologicalSorter(
             {
                 key: sorted((d for d in node.dependencies if d in nodes), key=str)
