@@ -121,10 +121,10 @@ class _Promoting:
     """``fn`` for which a reduction that may be None is a number, as dask-awkward does it."""
 
     def __init__(self, fn: Callable):
-        self.fn = fn
+        self.__wrapped__ = fn
 
     def __call__(self, *args: Any) -> Any:
-        return _core._promote_maybenones(self.fn)(*args)
+        return _core._promote_maybenones(self.__wrapped__)(*args)
 
 
 def _operator(operate: Callable, reflected: bool) -> Callable:

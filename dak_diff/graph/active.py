@@ -85,6 +85,8 @@ class Activity:
         The layers that a target reaches from upstream.
     primitives : dict
         Active layer -> what it applies to values that carry a derivative.
+    samples : dict
+        Layer -> what it gives on empty arrays, where that is known.
     """
 
     expr: Any
@@ -99,6 +101,7 @@ class Activity:
     influence: dict[str, dict[int, set[Path]]] = field(default_factory=dict)
     arrived: set[str] = field(default_factory=set)
     primitives: dict[str, list[Primitive]] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.order = ancestors(self.graph, [self.expr.name])
@@ -116,6 +119,7 @@ class Activity:
                     columns = {absolute for absolute, _ in target.columns}
                     self.influence[name].setdefault(i, set()).update(columns)
                     probe.seed(name, Seed(target.columns, target.label, self.owner))
+        self.samples = probe.samples()
         if not self.zero_if_disconnected:
             for i, target in enumerate(self.targets):
                 if i not in self.influence[self.expr.name]:

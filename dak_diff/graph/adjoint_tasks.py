@@ -8,7 +8,7 @@ cotangent: forward tasks run the plain function, all others pass None along.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import awkward as ak
@@ -21,11 +21,12 @@ from dak_diff.graph.layers import CotangentLayer, FoldedLayer
 from dak_diff.graph.tasks import any_typetracer, noting, on_typetracers, select
 from dak_diff.graph.wrt import Path
 from dak_diff.rules.primitive import dtype_of, raw
-from dak_diff.rules.structure import real_if
+from dak_diff.rules.structure import real_if, reshape
 
 __all__ = [
     "AddCotangents",
     "Backward",
+    "ForwardBackward",
     "ForwardSegment",
     "Forwarded",
     "PickValue",
@@ -33,6 +34,7 @@ __all__ = [
     "PutColumns",
     "Recompute",
     "SeedCotangent",
+    "SpreadSum",
     "Step",
     "SumCotangents",
     "TakeColumns",
@@ -66,15 +68,28 @@ class Step:
 
 @dataclass(frozen=True)
 class Forwarded:
-    """What the forward pass of a segment leaves for one partition: its results and its transpose."""
+    """What the forward pass of a segment leaves for one partition.
+
+    Parameters
+    ----------
+    values : tuple
+        Its results.
+    transpose : Transpose or None
+        For the backward pass, if that comes later.
+    cotangents : tuple or None
+        Of the active inputs and watched steps, if the backward pass was made at once.
+    """
 
     values: tuple
-    transpose: Transpose | None
+    transpose: Transpose | None = None
+    cotangents: tuple | None = None
 
 
 @sizeof.register(Forwarded)  # type: ignore[untyped-decorator]
 def _sizeof_forwarded(forwarded: Forwarded) -> int:
-    size = sum(sizeof(value) for value in forwarded.values)
+    size = sum(map(sizeof, forwarded.values))
+    for cotangents in forwarded.cotangents or ():
+        size += sum(sizeof(raw(c)) for c in cotangents.values())
     if forwarded.transpose is not None:
         for node in forwarded.transpose.record:
             size += sum(sizeof(raw(r)) for r in _arrays(node.residuals))
@@ -119,9 +134,9 @@ class ForwardSegment:
 
     def __call__(self, *inputs: Any) -> Forwarded:
         if any_typetracer(inputs):
-            return Forwarded(on_typetracers(lambda *args: self._run(args), inputs), None)
+            return Forwarded(on_typetracers(lambda *args: self._run(args), inputs))
         if not self.keep:
-            return Forwarded(self._run(inputs), None)
+            return Forwarded(self._run(inputs))
         return Forwarded(*self.linearize(inputs))
 
     def linearize(self, inputs: tuple) -> tuple[tuple, Transpose]:
@@ -159,37 +174,48 @@ def _uses(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, int]:
     return count
 
 
-class Backward:
-    """Cotangents of the active inputs of a segment, from those of its results."""
+class _Pulling:
+    """Pulls cotangents of the results at some positions back through a segment."""
 
     def __init__(self, label: str, positions: tuple[int, ...]):
         self.label, self.positions = label, positions
+
+    def pull(self, transpose: Transpose, results: int, cotangents: tuple, consume: bool = False) -> tuple:
+        given = dict(zip(self.positions, cotangents, strict=True))
+        with noting(f"This happened in dak_diff, in the cotangents of segment {self.label!r}."):
+            return transpose(tuple(given.get(i) for i in range(results)), consume)
+
+
+class Backward(_Pulling):
+    """Cotangents of the active inputs of a segment, from those of its results."""
 
     def __call__(self, forwarded: Forwarded, *cotangents: Cotangents | None) -> tuple | None:
         if forwarded.transpose is None:
             return None
         return self.pull(forwarded.transpose, len(forwarded.values), cotangents)
 
-    def pull(self, transpose: Transpose, results: int, cotangents: tuple) -> tuple:
-        given = dict(zip(self.positions, cotangents, strict=True))
-        with noting(f"This happened in dak_diff, in the cotangents of segment {self.label!r}."):
-            return transpose(tuple(given.get(i) for i in range(results)))
 
-
-class Recompute(Backward):
-    """The same without what the forward pass kept: runs it again."""
+class ForwardBackward(_Pulling):
+    """Both passes of a segment in one task, so that nothing is kept between them."""
 
     def __init__(self, label: str, positions: tuple[int, ...], segment: ForwardSegment):
         super().__init__(label, positions)
         self.segment = segment
 
-    def __call__(self, *args: Any) -> tuple | None:
+    def __call__(self, *args: Any) -> Forwarded:
         count = len(self.segment.active)
         inputs, cotangents = args[:count], args[count:]
         if any_typetracer(inputs):
-            return None
+            return self.segment(*inputs)
         values, transpose = self.segment.linearize(inputs)
-        return self.pull(transpose, len(values), cotangents)
+        return Forwarded(values, cotangents=self.pull(transpose, len(values), cotangents, consume=True))
+
+
+class Recompute(ForwardBackward):
+    """The backward pass when the forward pass kept nothing: that is run again."""
+
+    def __call__(self, *args: Any) -> Forwarded:
+        return replace(super().__call__(*args), values=())
 
 
 class TransposeTask:
@@ -219,6 +245,14 @@ def pick_value(result: Any, position: int | None) -> Any:
     return result.values[position] if isinstance(result, Forwarded) and position is not None else result
 
 
+class SpreadSum:
+    """Cotangent of each number that a tree adds, from that of the sum: the same for all of them."""
+
+    def __call__(self, cotangents: Cotangents | None) -> Cotangents | None:
+        # The partial sum of a partition is an array of one element.
+        return cotangents and {0: reshape(cotangents[0], shape=(1,))}
+
+
 class PickValue:
     """One result of a segment."""
 
@@ -241,6 +275,7 @@ class PickValues:
 
 def pick(result: Any, position: int | None) -> Cotangents | None:
     """One entry of what a backward task gave; itself, if it is cotangents already."""
+    result = result.cotangents if isinstance(result, Forwarded) else result
     return result if result is None or isinstance(result, dict) or position is None else result[position]
 
 
@@ -370,7 +405,7 @@ class TakeGradient:
         return whole
 
 
-_ADJOINT = (AddCotangents, Backward, ForwardSegment, SeedCotangent, TakeGradient, TransposeTask)
+_ADJOINT = (AddCotangents, ForwardSegment, _Pulling, SeedCotangent, TakeGradient, TransposeTask)
 
 
 def is_adjoint(layer: Any) -> bool:

@@ -11,12 +11,15 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
+import awkward as ak
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_task
 from dask.blockwise import Blockwise, blockwise_token
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardTreeReductionLayer
+from dask_awkward.lib import core as _core
 
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
 
@@ -26,6 +29,8 @@ __all__ = [
     "FoldedLayer",
     "as_list",
     "assemble",
+    "dependencies",
+    "is_sum_of_numbers",
     "label_of",
     "map_layer",
     "operand_name",
@@ -131,7 +136,7 @@ def repaired(layer: Any) -> Any:
     return new
 
 
-def _dependencies(layer: Any, known: Mapping[str, Any]) -> set[str]:
+def dependencies(layer: Any, known: Mapping[str, Any]) -> set[str]:
     """Names of the layers that a layer of ours refers to."""
     if isinstance(layer, Blockwise):
         read = (
@@ -192,6 +197,15 @@ def _map_blockwise(layer: Blockwise, new_name: str, wrap: Callable, rename: Mapp
         io_deps=layer.io_deps,
     )
     return AwkwardBlockwiseLayer.from_blockwise(new)
+
+
+def is_sum_of_numbers(layer: Any) -> bool:
+    """Whether a tree adds one number of each partition: dask-awkward's sum of everything."""
+    final = getattr(layer, "finalize_func", None)
+    asked = {"reducer": ak.sum, "is_axis_none": True, "keepdims": False, "mask_identity": False}
+    if not isinstance(final, partial) or final.func is not _core._finalise_reducer_non_positional:
+        return False
+    return bool(final.keywords == asked)
 
 
 def as_list(values: list) -> list:
@@ -260,7 +274,7 @@ def assemble(layers: Mapping[str, Any], graph: HighLevelGraph, output: str) -> H
         if name in needed:
             continue
         old = name in graph.layers
-        needed[name] = set(graph.dependencies.get(name, ())) if old else _dependencies(layers[name], layers)
+        needed[name] = set(graph.dependencies.get(name, ())) if old else dependencies(layers[name], layers)
         needed[name].discard(name)
         stack.extend(needed[name])
     return HighLevelGraph({name: layers[name] for name in needed}, needed)

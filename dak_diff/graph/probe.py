@@ -117,6 +117,10 @@ class Probe:
         value = self._values[name]
         self._values[name] = value.primal if isinstance(value, Pair) else value
 
+    def samples(self) -> dict[str, Any]:
+        """What the layers give on empty arrays, without derivatives."""
+        return {name: primals(value, self._owner) for name, value in self._values.items()}
+
     def primitives(self, layer: Any) -> list[Primitive]:
         """What a layer applies to values that carry a derivative; empty if it cannot be known."""
         used: list[Primitive] = []

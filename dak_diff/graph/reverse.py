@@ -10,12 +10,14 @@ are transposed task by task, and what several consumers give back is added. Noth
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 from functools import partial
 from graphlib import TopologicalSorter
 from typing import Any
 
 import dask_awkward as dak
+import numpy as np
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 from dask.base import tokenize
 from dask.blockwise import BlockIndex, Blockwise
@@ -26,12 +28,14 @@ from dak_diff.graph.active import Activity, State
 from dak_diff.graph.adjoint_tasks import (
     AddCotangents,
     Backward,
+    ForwardBackward,
     ForwardSegment,
     PickValue,
     PickValues,
     PutColumns,
     Recompute,
     SeedCotangent,
+    SpreadSum,
     Step,
     SumCotangents,
     TakeColumns,
@@ -44,6 +48,8 @@ from dak_diff.graph.layers import (
     ExpandedTree,
     as_list,
     assemble,
+    dependencies,
+    is_sum_of_numbers,
     label_of,
     map_layer,
     operand_name,
@@ -54,7 +60,7 @@ from dak_diff.graph.layers import (
 )
 from dak_diff.graph.seeds import Operand
 from dak_diff.graph.segments import Node, gather, readers
-from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
+from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals, function_of
 from dak_diff.graph.wrt import Target
 
 __all__ = ["Reverse"]
@@ -93,6 +99,8 @@ class Reverse:
         self.places: dict[str, tuple[str, int]] = {}
         #: tree -> (forward layer it reads, result of the segment, position)
         self.picked: dict[str, tuple[str, str, int]] = {}
+        #: layers of one task, whose result is the same for all partitions
+        self.once: set[str] = set()
         #: layer -> (layer of cotangents, entry to take)
         self.given: dict[str, list[tuple[str, int | None]]] = {}
         self.pseudo: dict[str, tuple[Callable, list[str]]] = {}
@@ -293,8 +301,20 @@ class Reverse:
             names = [value, *([self.seed.name] if self.seed.name and self.seed.partitioned else [])]
             self.layers[name] = partitionwise(name, fn, operands, dict.fromkeys(names, blocks))
         else:
-            self.layers[name] = single_task(name, fn, TaskRef((value, 0)), self.seed.as_task_argument())
+            # The cotangent of a number does not depend on the number.
+            known = self._stand_in(self.expr.name)
+            self.layers[name] = single_task(
+                name, fn, TaskRef((value, 0)) if known is None else known, self.seed.as_task_argument()
+            )
+            self.once.add(name)
         self.given[self.final] = [(name, None)]
+
+    def _stand_in(self, name: str) -> Any:
+        """For a value of which only the type matters: not a number, in the place of a number."""
+        sample = self.activity.samples.get(name)
+        if isinstance(sample, (float, np.floating)):
+            return type(sample)("nan")
+        return float("nan") if isinstance(sample, (int, np.integer)) else None
 
     def _cotangent(self, name: str) -> str | None:
         """The layer of the cotangents of a value: the sum of what its consumers gave."""
@@ -305,14 +325,36 @@ class Reverse:
             return given[0][0]
         new = self._new_name("add-cotangents", label_of(name), name, given, self.seed.token)
         fn = AddCotangents(tuple(position for _, position in given))
-        if name in self.owner or name in self.pseudo or self.blocks.get(name, 1) > 1:
-            operands = [(layer, ("i",)) for layer, _ in given]
-            blocks = dict.fromkeys((layer for layer, _ in given), (self.blocks[name],))
-            self.layers[new] = partitionwise(new, fn, operands, blocks)
+        layers = [layer for layer, _ in given]
+        if self.once.issuperset(layers) or self.blocks.get(name, 1) == 1:
+            self.layers[new] = single_task(new, fn, *(TaskRef((layer, 0)) for layer in layers))
+            self.once.add(new)
         else:
-            self.layers[new] = single_task(new, fn, *(TaskRef((layer, 0)) for layer, _ in given))
+            operands = [self._operand(layer) for layer in layers]
+            self.layers[new] = partitionwise(new, fn, operands, self._blocks(layers, self.blocks[name]))
         self.given[name] = [(new, None)]
         return new
+
+    def _operand(self, layer: str | None) -> tuple[Any, Any]:
+        """A layer of cotangents for a partition-wise layer, or that there are none."""
+        if layer is None:
+            return DataNode(None, None), None
+        return (TaskRef((layer, 0)), None) if layer in self.once else (layer, ("i",))
+
+    def _blocks(self, layers: Iterable[str], blocks: int) -> dict[str, tuple[int, ...]]:
+        return {layer: (blocks,) for layer in layers if layer not in self.once}
+
+    def _waits_for(self, layers: Iterable[str], forward: str) -> bool:
+        """Whether layers need to know what a forward layer gives."""
+        stack, seen = list(layers), set()
+        while stack:
+            name = stack.pop()
+            if name == forward:
+                return True
+            if name not in seen:
+                seen.add(name)
+                stack.extend(dependencies(self.layers[name], self.layers))
+        return False
 
     def _backward_segment(self, number: int) -> None:
         forward, operands, numblocks, fn = self.forwards[number]
@@ -327,15 +369,22 @@ class Reverse:
         positions, cotangents = tuple(found), list(found.values())
         blocks = self.blocks[self.segments[number].members[0]]
         label = forward.removeprefix("fwd-").rsplit("-", 1)[0]
-        new = self._new_name("vjp", label, forward, cotangents)
-        if self.keep:
-            task: Callable = Backward(label, positions)
-            before, counts = [(forward, ("i",))], {forward: (blocks,)}
+        counts = self._blocks(cotangents, blocks)
+        before = {name: (n,) for name, n in numblocks.items()}
+        operands = [*operands, *map(self._operand, cotangents)]
+        if not self._waits_for(cotangents, forward):
+            new = forward
+            both = ForwardBackward(label, positions, fn)
+            self.layers[new] = partitionwise(new, both, operands, before | counts)
+        elif self.keep:
+            new = self._new_name("vjp", label, forward, cotangents)
+            kept = [(forward, ("i",)), *map(self._operand, cotangents)]
+            counts[forward] = (blocks,)
+            self.layers[new] = partitionwise(new, Backward(label, positions), kept, counts)
         else:
-            task = Recompute(label, positions, fn)
-            before, counts = list(operands), {name: (n,) for name, n in numblocks.items()}
-        counts.update(dict.fromkeys(cotangents, (blocks,)))
-        self.layers[new] = partitionwise(new, task, [*before, *((c, ("i",)) for c in cotangents)], counts)
+            new = self._new_name("vjp", label, forward, cotangents)
+            again = Recompute(label, positions, fn)
+            self.layers[new] = partitionwise(new, again, operands, before | counts)
         entry = 0
         for (name, indexed), on in zip(self.inputs[number], fn.active, strict=True):
             if on:
@@ -364,8 +413,11 @@ class Reverse:
         if cotangent is None or not self._is_active(name):
             return
         value, picked = self._value(name), None
-        if self._value(name) in self.picked:
+        if value in self.picked:
             forward, source, picked = self.picked[value]
+            if is_sum_of_numbers(self.graph.layers[name]):
+                self._backward_sum(name, source, cotangent)
+                return
             sources = {forward: source}
         else:
             upstream = (self._source(name, dep) for dep in self.activity.upstream(name))
@@ -378,6 +430,7 @@ class Reverse:
             {v: self._is_active(s) for v, s in sources.items()},
             partial(TransposeTask, label=label_of(name), method=self.activity.method, picked=picked),
             [self.layers[v] for v in sources],
+            {v: self._stand_in(s) for v, s in sources.items()},
         )
         self.layers[transposed.name] = CotangentLayer(transposed.tasks)
         for source_value, parts in transposed.external.items():
@@ -393,6 +446,12 @@ class Reverse:
                 tasks[key] = Task(key, fn, *(TaskRef(k) for k, _ in refs)) if refs else DataNode(key, None)
             self.layers[new] = CotangentLayer(tasks)
             self.given.setdefault(source, []).append((new, None))
+
+    def _backward_sum(self, name: str, source: str, cotangent: str) -> None:
+        new = self._new_name("vjp", label_of(name), name, cotangent)
+        self.layers[new] = single_task(new, SpreadSum(), TaskRef((cotangent, 0)))
+        self.once.add(new)
+        self.given.setdefault(source, []).append((new, None))
 
     # ---------------------------------------------------------------- results
 
@@ -412,27 +471,25 @@ class Reverse:
         operands: list[tuple[Any, Any]]
         if target.base not in self.activity.states:
             self._know(target.collection)
-            fn, operands = TakeGradient(()), [(target.collection.name, ("i",)), _operand(None)]
+            fn, operands = TakeGradient(()), [(target.collection.name, ("i",)), self._operand(None)]
         elif target.on_all_partitions:
             cotangent = self._cotangent(column)
-            operands = [(self._value(column), ("i",)), _operand(cotangent)]
-            fn = TakeGradient(())
+            given = None if cotangent is None else TaskRef((cotangent, 0))
+            value = TaskRef((self._value(column), 0))
+            self.layers[name] = single_task(name, TakeGradient(()), value, given)
+            return assemble(self.layers, self.graph, name), name
         else:
             forward, position = self.places[column]
             ((backward, entry),) = self.given.get(column, [(None, None)])
             places = tuple(relative for _, relative in target.columns)
-            operands = [(forward, ("i",)), _operand(backward)]
+            operands = [(forward, ("i",)), self._operand(backward)]
             if places != ((),):
                 self._know(target.collection)
                 operands.append((target.collection.name, ("i",)))
             fn = TakeGradient(places, position, entry)
-        if target.on_all_partitions:
-            refs = (TaskRef((x, 0)) if index is not None else None for x, index in operands)
-            self.layers[name] = single_task(name, fn, *refs)
-        else:
-            names = [operand for operand, index in operands if index is not None]
-            blocks = dict.fromkeys(names, (target.collection.npartitions,))
-            self.layers[name] = partitionwise(name, fn, operands, blocks)
+        names = [operand for operand, index in operands if index is not None]
+        blocks = dict.fromkeys(names, (target.collection.npartitions,))
+        self.layers[name] = partitionwise(name, fn, operands, blocks)
         return assemble(self.layers, self.graph, name), name
 
     def _know(self, collection: Any) -> None:
@@ -442,16 +499,25 @@ class Reverse:
         self.graph = HighLevelGraph.merge(self.graph, collection.dask)
 
 
-def _operand(layer: str | None) -> tuple[Any, Any]:
-    """A layer of cotangents, or that there are none."""
-    return (DataNode(None, None), None) if layer is None else (layer, ("i",))
-
-
 def _label(labels: list[str]) -> str:
     """A few labels that say what a segment is; not those that dask-awkward puts before every reduction."""
     dull = {"getitem", "prepare-axis-none-chunk", "chunk-reducer-non-positional"}
     distinct = list(dict.fromkeys(label for label in labels if label not in dull))
     return "-".join(distinct[-3:]) or "getitem"
+
+
+#: Functions that choose no path by the values they get.
+_ARITHMETIC = frozenset(
+    {operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.pos}
+)
+
+
+def _is_known(transpose: Callable, constants: tuple) -> bool:
+    """Whether the transpose of arithmetic does not depend on the numbers: nan in their place does no harm."""
+    if any(constant is None for constant in constants):
+        return False
+    pulled = transpose({0: 1.0}, *constants)
+    return bool(pulled) and all(np.isfinite(c).all() for given in pulled for c in given.values())
 
 
 class _TransposedLayer:
@@ -474,8 +540,9 @@ class _TransposedLayer:
         active: dict[str, bool],
         transpose: Callable,
         upstream: list[Any],
+        stand_ins: dict[str, Any],
     ):
-        self.name, self.active, self.transpose = name, active, transpose
+        self.name, self.active, self.transpose, self.stand_ins = name, active, transpose, stand_ins
         self.tasks: dict[Any, GraphNode] = {}
         self.external: dict[str, dict[int, list[tuple[Any, int | None]]]] = {
             source: {} for source, on in active.items() if on
@@ -499,9 +566,9 @@ class _TransposedLayer:
             return given[0][0]
         return self._add(AddCotangents(tuple(position for _, position in given)), *(k for k, _ in given))
 
-    def _add(self, fn: Callable, *keys: Any) -> Any:
+    def _add(self, fn: Callable, *keys: Any, constants: tuple = ()) -> Any:
         key = (self.name, len(self.tasks))
-        self.tasks[key] = Task(key, fn, *(TaskRef(k) for k in keys))
+        self.tasks[key] = Task(key, fn, *(TaskRef(k) for k in keys), *constants)
         return key
 
     def _transpose(self, nodes: dict, node: GraphNode, cotangent: Any, given: dict) -> None:
@@ -512,7 +579,12 @@ class _TransposedLayer:
         active = tuple(dep in nodes or self.active.get(dep[0], False) for dep in order)
         if not any(active):
             return
-        task = self._add(self.transpose(CallNode(node, order), active), cotangent, *order)
+        transpose = self.transpose(CallNode(node, order), active)
+        constants = tuple(self.stand_ins.get(dep[0]) for dep in order)
+        if function_of(node.func) in _ARITHMETIC and _is_known(transpose, constants):
+            task = self._add(transpose, cotangent, constants=constants)
+        else:
+            task = self._add(transpose, cotangent, *order)
         for entry, dep in enumerate(dep for dep, on in zip(order, active, strict=True) if on):
             self._give(nodes, dep, (task, entry), given)
 

@@ -20,7 +20,16 @@ from dak_diff.engine.transform import pushforward
 from dak_diff.engine.values import Pair, derivative_like, match_leaves, separated, stopped
 from dak_diff.rules.primitive import raw
 
-__all__ = ["CallTask", "Compose", "OnPrimals", "Pushforward", "Seed", "TakePrimal", "TakeTangent"]
+__all__ = [
+    "CallTask",
+    "Compose",
+    "OnPrimals",
+    "Pushforward",
+    "Seed",
+    "TakePrimal",
+    "TakeTangent",
+    "function_of",
+]
 
 
 @sizeof.register(Pair)  # type: ignore[untyped-decorator]
@@ -144,6 +153,21 @@ class Compose:
 
     def __call__(self, *args: Any) -> Any:
         return self.outer(self.inner(*args))
+
+
+def function_of(fn: Any) -> Any:
+    """The user's function inside one of ours."""
+    while True:
+        if isinstance(fn, Compose):
+            fn = fn.inner
+        elif isinstance(fn, _Labelled):
+            fn = fn.fn
+        elif isinstance(fn, CallNode):
+            fn = fn.node.func
+        elif hasattr(fn, "__wrapped__"):
+            fn = fn.__wrapped__
+        else:
+            return fn
 
 
 class Seed:
