@@ -2,10 +2,13 @@
 
 from dak_diff import eager
 from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, vjp
+from dak_diff.engine.custom import custom_jvp, custom_vjp
 from dak_diff.explain import explain
 from dak_diff.parameter import parameter
 
 __all__ = [
+    "custom_jvp",
+    "custom_vjp",
     "eager",
     "explain",
     "grad",

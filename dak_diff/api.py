@@ -220,7 +220,7 @@ def value_and_grad(
     -------
     value, gradient
         In one graph: ``dask.compute(value, gradient)`` reads the sources once and runs the forward
-        pass once. After optimisation that is three tasks a partition, and the trees.
+        pass once. After optimisation that is at most three tasks a partition, and the trees.
 
     Examples
     --------

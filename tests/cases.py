@@ -423,6 +423,8 @@ def record_cases():
         yield Case(name, fn, (RECORDS,))
     yield Case("tuples", lambda t: t["0"] * t["1"], (PAIRS,))
     yield Case("list of arrays", lambda x, y: [x * y, x], (JAGGED, OTHER))
+    yield Case("array of a dict", lambda x: ak.Array({"x": x, "i": np.arange(4.0)}), (JAGGED,), exact=True)
+    yield Case("array of numbers", lambda x: ak.Array([ak.sum(x), 0.5, ak.sum(2 * x)]), (JAGGED,), exact=True)
     yield Case("dict of values", lambda x: {"sum": ak.sum(x * x), "array": x}, (JAGGED,))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import numbers
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial, wraps
 from typing import Any
 
@@ -325,6 +325,7 @@ def _patch_awkward() -> None:
     ``broadcast_and_apply``: constants beside such a number come to our backend.
     ``Content.to_backend``: an active layout is on the backend that it wraps already.
     ``ListOffsetArray``: one place upstream makes offsets from a list and forgets the backend.
+    ``RecordArray``: ``ak.Array({"x": x, "constant": numpy_array})`` brings its columns together.
     """
     if getattr(_dispatch.common_backend, "knows_dak_diff", False):
         return
@@ -341,6 +342,7 @@ def _patch_awkward() -> None:
     ak_to_layout._impl = _patched_to_layout(ak_to_layout._impl)
     _broadcasting.broadcast_and_apply = _patched_broadcast(_broadcasting.broadcast_and_apply)
     ListOffsetArray.__init__ = _patched_list_init(ListOffsetArray.__init__)
+    RecordArray.__init__ = _patched_record_init(RecordArray.__init__)
     Content.to_backend = _patched_to_backend(Content.to_backend)
 
 
@@ -352,6 +354,8 @@ def _patched_to_layout(upstream: Callable) -> Callable:
     ) -> Any:  # fmt: skip
         if type(obj) in _constants:
             obj = _constants[type(obj)](obj)
+        if isinstance(obj, (list, tuple)) and any(isinstance(x, Buffer) and x.ndim == 0 for x in obj):
+            obj = _as_vector(obj)
         if not isinstance(obj, Buffer):
             return upstream(
                 obj, allow_record, allow_unknown, none_policy, regulararray,
@@ -367,6 +371,13 @@ def _patched_to_layout(upstream: Callable) -> Callable:
         return layout.to_RegularArray() if regulararray else layout
 
     return to_layout
+
+
+def _as_vector(numbers: Collection[Any]) -> Any:
+    """``[ak.sum(x), 0.5]``: numbers some of which carry a derivative, as one array."""
+    if any(np.ndim(x) for x in numbers):
+        return numbers
+    return next(x for x in numbers if isinstance(x, Buffer)).module.stack(numbers)
 
 
 def _patched_broadcast(upstream: Callable) -> Callable:
@@ -407,6 +418,18 @@ def _patched_list_init(upstream: Callable) -> Callable:
 
 
 # --------------------------------------------------------------------------- layouts
+
+
+def _patched_record_init(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def init(self: Any, contents: Any, fields: Any, *args: Any, **kwargs: Any) -> None:
+        contents = list(contents) if isinstance(contents, Iterable) else contents
+        ours = [b for b in (getattr(c, "backend", None) for c in contents) if isinstance(b, DiffBackend)]
+        if ours and len(ours) < len(contents):
+            contents = [c.to_backend(ours[0]) for c in contents]
+        upstream(self, contents, fields, *args, **kwargs)
+
+    return init
 
 
 def is_absent(data: Any) -> bool:

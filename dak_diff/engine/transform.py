@@ -14,7 +14,7 @@ from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
-from dak_diff.engine.values import Pair, is_float, map_leaves, settled
+from dak_diff.engine.values import Pair, is_float, map_leaves, numbered, settled
 from dak_diff.rules.primitive import Primitive
 
 __all__ = [
@@ -192,7 +192,7 @@ class Taping:
             nodes[i] = leaf.node
             return leaf
 
-        return map_leaves(value, _numbered(on_leaf))
+        return map_leaves(value, numbered(on_leaf))
 
     def finish(self, results: tuple) -> tuple[tuple, Transpose]:
         """The plain results, and the transpose from them to what was watched."""
@@ -207,7 +207,7 @@ class Taping:
         values = []
         for result in results:
             outputs.append({})
-            values.append(map_leaves(result, _numbered(on_leaf)))
+            values.append(map_leaves(result, numbered(on_leaf)))
         return tuple(values), Transpose(self.record, tuple(self.watched), tuple(outputs))
 
 
@@ -216,9 +216,3 @@ def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, C
     taping = Taping(method)
     (value,), transpose = taping.finish((fn(*taping.watch(primals)),))
     return value, lambda cotangents, consume=False: transpose((cotangents,), consume)[0]
-
-
-def _numbered(on_leaf: Callable) -> Callable[[Any, bool], Any]:
-    """A function of leaves that is also told how many came before."""
-    position = itertools.count()
-    return lambda leaf, is_text: on_leaf(leaf, is_text, next(position))

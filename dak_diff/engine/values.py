@@ -33,7 +33,20 @@ from dak_diff.errors import StructureError
 from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import reshape, scatter_add
 
-__all__ = ["Pair", "is_float", "leaf_values", "map_leaves", "match_leaves", "separated", "settled", "stopped"]
+__all__ = [
+    "Pair",
+    "derivative_like",
+    "is_active",
+    "is_float",
+    "leaf_values",
+    "map_leaves",
+    "match_leaves",
+    "numbered",
+    "separated",
+    "settled",
+    "stopped",
+    "wrapped",
+]
 
 _NUMBERS = (bool, int, float, complex, np.generic)
 
@@ -86,15 +99,16 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
     if isinstance(value, dict):
         return {k: map_leaves(v, on_leaf) for k, v in value.items()}
     if isinstance(value, Buffer):
-        return _rewrap(on_leaf(value.value, False))
+        return wrapped(on_leaf(value.value, False))
     if isinstance(value, (np.ndarray, *_NUMBERS)) or (
         hasattr(value, "__array_namespace__") and not isinstance(value, Traced)
     ):
-        return _rewrap(on_leaf(value, False))
+        return wrapped(on_leaf(value, False))
     return value
 
 
-def _rewrap(value: Any) -> Any:
+def wrapped(value: Any) -> Any:
+    """An array of an algebra as functions of arrays take and give it; anything else as it is."""
     return buffer_type_of(value)(value) if isinstance(value, Traced) else value
 
 
@@ -113,6 +127,24 @@ def _map_layout(layout: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
         return asarray(i.value if isinstance(i, Buffer) else i)
 
     return map_layout(layout, backend, on_index, lambda leaf: asarray(next(new)))
+
+
+def numbered(on_leaf: Callable) -> Callable[[Any, bool], Any]:
+    """A function of leaves, for :func:`map_leaves`, that is also told how many came before."""
+    position = itertools.count()
+    return lambda leaf, is_text: on_leaf(leaf, is_text, next(position))
+
+
+def is_active(value: Any) -> bool:
+    """Whether a value may carry a derivative."""
+    if isinstance(value, (ak.Array, ak.Record)):
+        backend = value.layout.backend if isinstance(value, ak.Array) else value.layout.array.backend
+        return base_backend(backend) is not backend
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        return any(map(is_active, value))
+    return isinstance(value, Buffer) and value.active
 
 
 def stopped(value: Any) -> Any:

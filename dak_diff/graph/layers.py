@@ -18,7 +18,7 @@ import awkward as ak
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_task
 from dask.blockwise import Blockwise, blockwise_token
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardTreeReductionLayer
+from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardInputLayer, AwkwardTreeReductionLayer
 from dask_awkward.lib import core as _core
 
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
@@ -29,6 +29,7 @@ __all__ = [
     "FoldedLayer",
     "as_list",
     "assemble",
+    "copied",
     "dependencies",
     "is_sum_of_numbers",
     "label_of",
@@ -174,6 +175,21 @@ def map_layer(
     if isinstance(layer, AwkwardTreeReductionLayer):
         return _map_tree(layer, new_name, wrap, rename)
     return _map_materialized(layer, new_name, wrap, rename, upstream)
+
+
+def copied(layer: Blockwise, new_name: str, rename: Mapping[str, str]) -> Any:
+    """A partition-wise layer under a new name, reading renamed layers: it runs once more."""
+    if not isinstance(layer, AwkwardInputLayer):
+        return _map_blockwise(layer, new_name, lambda fn: fn, rename)
+    return AwkwardInputLayer(
+        name=new_name,
+        inputs=layer.inputs,
+        io_func=layer.io_func,
+        label=layer.label,
+        produces_tasks=layer.produces_tasks,
+        creation_info=layer.creation_info,
+        annotations=layer.annotations,
+    )
 
 
 def _map_blockwise(layer: Blockwise, new_name: str, wrap: Callable, rename: Mapping[str, str]) -> Any:

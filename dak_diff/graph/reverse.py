@@ -48,6 +48,7 @@ from dak_diff.graph.layers import (
     ExpandedTree,
     as_list,
     assemble,
+    copied,
     dependencies,
     is_sum_of_numbers,
     label_of,
@@ -335,6 +336,16 @@ class Reverse:
         self.given[name] = [(new, None)]
         return new
 
+    def _once_more(self, name: str) -> str:
+        """The name of a layer that reads and computes again what must not be held until the backward pass."""
+        layer = self.layers[name]
+        if self.activity.states.get(name) is not State.KEPT or not isinstance(layer, Blockwise):
+            return name
+        new = self._new_name("again", label_of(name), name)
+        rename = {dep: self._once_more(dep) for dep in dependencies(layer, self.layers)}
+        self.layers[new] = copied(layer, new, rename)
+        return new
+
     def _operand(self, layer: str | None) -> tuple[Any, Any]:
         """A layer of cotangents for a partition-wise layer, or that there are none."""
         if layer is None:
@@ -383,8 +394,10 @@ class Reverse:
             self.layers[new] = partitionwise(new, Backward(label, positions), kept, counts)
         else:
             new = self._new_name("vjp", label, forward, cotangents)
-            again = Recompute(label, positions, fn)
-            self.layers[new] = partitionwise(new, again, operands, before | counts)
+            again = {name: self._once_more(name) for name in before}
+            operands = [(again.get(o, o) if index == ("i",) else o, index) for o, index in operands]
+            counts.update({again[name]: blocks for name, blocks in before.items()})
+            self.layers[new] = partitionwise(new, Recompute(label, positions, fn), operands, counts)
         entry = 0
         for (name, indexed), on in zip(self.inputs[number], fn.active, strict=True):
             if on:

@@ -54,7 +54,7 @@ class Scale(Primitive):
             product = p * t
             # One cheap sum tells whether any element can be 0 * inf or 0 * nan.
             if not _all_finite(product):
-                product = xp.where(t == 0, xp.zeros((), dtype=product.dtype), product)
+                product = xp.where(t == 0, xp.zeros((), dtype=dtype_of(product)), product)[()]
         return product
 
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:

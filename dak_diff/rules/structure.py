@@ -205,7 +205,7 @@ class _ScatterAdd(Linear):
     def impl(self, x: Any, *, key: Any, shape: tuple) -> Any:
         xp = namespace(x)
         if _selects_once(key):
-            out = xp.zeros(shape, dtype=x.dtype)
+            out = xp.zeros(shape, dtype=dtype_of(x))
             out[key] = x
             return out
         size = math.prod(shape)

@@ -31,7 +31,7 @@ LEAVING = {
     "float of an element": (lambda x: float(x[0, 0]), JAGGED),
     "float of a sum": (lambda x: float(ak.sum(x)), JAGGED),
     "item of a sum": (lambda x: ak.sum(x).item(), JAGGED),
-    "new array from elements": (lambda x: ak.Array([x[0, 0], x[0, 1]]), JAGGED),
+    "new lists from elements": (lambda x: ak.Array([[x[0, 0]], [x[0, 1]]]), JAGGED),
     "numpy array of elements": (lambda x: np.array([x[0, 0], x[0, 1]]), JAGGED),
     "loop over elements": (lambda x: [float(v) for v in x[0]], JAGGED),
     "ak.to_json": (ak.to_json, JAGGED),

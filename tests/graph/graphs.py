@@ -12,6 +12,9 @@ import awkward as ak
 import dask_awkward as dak
 import numpy as np
 import pytest
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from dask_awkward.layers import AwkwardTreeReductionLayer
 from helpers import SPLITS, array_of, collection
 
 import dak_diff as dd
@@ -55,6 +58,45 @@ def square_and_scale(x, *, factor):
 
 def weighted(pair, extra):
     return pair[0] * pair[1] + extra["of"][0]
+
+
+def in_chunks(x):
+    """(maximum, sum of exponentials below it) of one partition, as one row."""
+    x = ak.flatten(x, axis=None)
+    highest = ak.max(x, axis=None) if len(x) else -1e3
+    return ak.Array({"highest": [highest], "rest": [ak.sum(np.exp(x - highest))]})
+
+
+def combined(rows):
+    highest = ak.max(rows.highest)
+    return ak.Array({"highest": [highest], "rest": [rest_of(rows, highest)]})
+
+
+def rest_of(rows, highest):
+    return ak.sum(rows.rest * np.exp(rows.highest - highest))
+
+
+def logarithm(rows):
+    highest = ak.max(rows.highest)
+    return highest + np.log(rest_of(rows, highest))
+
+
+def log_sum_exp(x):
+    """A reduction of one's own: logarithm of the sum of exponentials, in rows of two numbers."""
+    chunks = dak.map_partitions(in_chunks, x, meta=dak.lib.core.empty_typetracer(), label="chunks")
+    name = f"log-sum-exp-{tokenize(x)}"
+    tree = AwkwardTreeReductionLayer(
+        name=name,
+        name_input=chunks.name,
+        npartitions_input=chunks.npartitions,
+        concat_func=ak.concatenate,
+        tree_node_func=combined,
+        finalize_func=logarithm,
+        split_every=2,
+        tree_node_name=f"log-sum-exp-node-{tokenize(x)}",
+    )
+    graph = HighLevelGraph.from_collections(name, tree, dependencies=[chunks])
+    return dak.lib.core.new_scalar_object(graph, name, dtype=np.float64)
 
 
 def chain(ns, x, length=300):
@@ -120,6 +162,11 @@ GRAPHS = [
     Graph("prod, axis 0", lambda ns, x: ns.prod(x, axis=0), ("flat",)),
     Graph("min, axis 0", lambda ns, x: ns.min(np.sin(x), axis=0), ("flat",)),
     Graph("max, axis 0", lambda ns, x: ns.max(x**2, axis=0), ("flat",)),
+    Graph(
+        "reduction of one's own",
+        lambda ns, x: log_sum_exp(x),
+        eager=lambda x: np.log(ak.sum(np.exp(x))),
+    ),
     Graph("arithmetic after a reduction", lambda ns, x: 2 * ns.sum(x**2) - 1),
     Graph("ratio of reductions", lambda ns, x: ns.sum(x**2) / ns.count(x)),
     Graph("ufunc of a reduction", lambda ns, x: np.log(ns.sum(x**2))),

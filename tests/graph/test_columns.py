@@ -10,8 +10,10 @@ import dak_diff as dd
 
 
 def columns(collection):
-    (found,) = dak.report_necessary_columns(collection).values()
-    return {c.removesuffix(".list.item") for c in found}
+    """What is read of each source."""
+    found = dak.report_necessary_columns(collection).values()
+    (read,) = {frozenset(c.removesuffix(".list.item") for c in columns) for columns in found}
+    return read
 
 
 @pytest.fixture
@@ -63,6 +65,16 @@ def test_columns_of_the_tangent(request, file, name):
         value, tangent = dd.value_and_jvp(expr, wrt)
         assert columns(tangent) == read
         assert columns(value) == read
+
+
+@pytest.mark.parametrize("residuals", ["keep", "recompute"])
+@pytest.mark.parametrize("name", ANALYSES)
+def test_columns_of_the_gradient(ttbar, name, residuals):
+    build, want = ANALYSES[name]
+    expr = build(ttbar)
+    expr = np.log(dak.sum(expr**2)) if isinstance(expr, dak.Array) else expr**2
+    _, gradient = dd.value_and_grad(expr, ttbar.Jet_pt, residuals=residuals)
+    assert columns(gradient) == want
 
 
 def test_columns_by_a_parameter(drell_yan):

@@ -109,7 +109,7 @@ def total(x):
     ],
 )
 def test_tasks_a_partition(loss, roles):
-    """Both passes are one task where the cotangents of a sum do not depend on the sum; Dask fuses the rest."""
+    """Both passes are one task where the cotangents of a sum do not depend on the sum."""
     x = collection(array_of("jagged"), [1] * 12)
     both = dd.value_and_grad(loss(x), x)
     layers = {**both[0].dask.layers, **both[1].dask.layers}
@@ -176,6 +176,29 @@ def test_single_precision_parameters_are_summed_in_double():
     gradient = dd.grad(dak.sum(x * p), p).compute()
     assert type(gradient) is np.float64
     assert gradient == np.sum(np.asarray(ak.values_astype(array_of("flat"), "float32")), dtype=np.float64)
+
+
+@pytest.mark.parametrize(("residuals", "reads"), [("keep", 1), ("recompute", 2)])
+def test_what_is_kept_across_a_barrier(residuals, reads):
+    """Recomputing holds neither what the forward pass knows nor what it read."""
+    read = Counter()
+
+    def source(i):
+        read[i] += 1
+        return array_of("jagged")[3 * i : 3 * i + 3]
+
+    meta = ak.Array(array_of("jagged").layout.to_typetracer(forget_length=True))
+    x = dak.from_map(source, range(4), meta=meta, label="source", token=f"kept-{residuals}")
+    expr = np.log(dak.sum(np.sin(x) ** 2))
+    both = dd.value_and_grad(expr, x, residuals=residuals)
+    forward = next(name for name in both[0].dask.layers if name.startswith("fwd-"))
+    (kept,) = dask.get(both[0].dask.to_dict(), [(forward, 0)])
+    assert (kept.transpose is None) is (residuals == "recompute")
+    read.clear()
+    _, gradient = dask.compute(*both, scheduler="sync")
+    assert read == dict.fromkeys(range(4), reads)
+    sine = np.sin(array_of("jagged"))
+    assert_close(gradient, 2 * sine * np.cos(array_of("jagged")) / ak.sum(sine**2), 1e-13)
 
 
 def test_columns_read():

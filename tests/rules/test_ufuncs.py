@@ -201,6 +201,13 @@ def test_root_of_a_sum_of_squares_has_no_slope_at_zero(method):
     assert eager.vjp(norm, (x,), method=method)[1](1.0)[0].to_list() == [[0.0, 0.0], [0.0, 1.0]]
 
 
+@pytest.mark.parametrize("number", [float, np.float64], ids=["weak", "strong"])
+def test_no_tangent_times_an_infinite_partial_is_zero(number):
+    _, tangent = eager.jvp(lambda x: x**0.5, (number(0.0),), (0.0,))
+    assert tangent == 0.0
+    assert isinstance(tangent, float)
+
+
 # ---------------------------------------------------------------- no derivative
 
 
