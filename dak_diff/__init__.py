@@ -1,7 +1,7 @@
 """Derivatives of dask-awkward analyses: lazily, over a cluster."""
 
 from dak_diff import eager
-from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, vjp
+from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, visualize, vjp
 from dak_diff.engine.custom import custom_jvp, custom_vjp
 from dak_diff.explain import explain
 from dak_diff.parameter import parameter
@@ -17,5 +17,6 @@ __all__ = [
     "stop_gradient",
     "value_and_grad",
     "value_and_jvp",
+    "visualize",
     "vjp",
 ]

@@ -12,6 +12,7 @@ from dak_diff.engine.transform import check_method
 from dak_diff.errors import OptimizedGraphError, StructureError
 from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
+from dak_diff.graph.draw import picture_of, render
 from dak_diff.graph.forward import Forward
 from dak_diff.graph.reverse import Reverse
 from dak_diff.graph.seeds import as_operand
@@ -19,7 +20,7 @@ from dak_diff.graph.tasks import stop
 from dak_diff.graph.wrt import Target, flatten_nested, resolve, unflatten_nested
 from dak_diff.parameter import Parameter, derive
 
-__all__ = ["grad", "jvp", "plan", "stop_gradient", "value_and_grad", "value_and_jvp", "vjp"]
+__all__ = ["grad", "jvp", "plan", "stop_gradient", "value_and_grad", "value_and_jvp", "visualize", "vjp"]
 
 
 def jvp(
@@ -261,6 +262,44 @@ def stop_gradient(x: Any) -> Any:
     if isinstance(x, dak.Array):
         return dak.map_partitions(stop, x, label="stop-gradient", output_divisions=1)
     return derive(stop, x) if isinstance(x, (dak.Scalar, Parameter)) else stop(x)
+
+
+def visualize(
+    *collections: Any, filename: str | None = "derivative", format: str | None = None, detail: str = "layers"
+) -> Any:
+    """Draw the graph of collections: sources, segments, barriers, cotangent sums (needs graphviz).
+
+    Parameters
+    ----------
+    *collections : collection, or nested lists, tuples and dicts of collections
+        Drawn in one picture: what ``value_and_grad`` returns, or any graph.
+    filename : str or None
+        Where to write the picture, without its ending; None: only return it.
+    format : str, optional
+        "png" (default), "svg", "pdf", "dot", ...
+    detail : {"layers", "operations"}
+        One box a layer, or segments opened operation by operation.
+
+    Returns
+    -------
+    IPython.display.Image, SVG or None; graphviz.Source without a file name
+        As ``dask.visualize`` does.
+
+    Notes
+    -----
+    Structure: any collection. Laziness: nothing runs. Roles differ by colour and shape, what travels along
+    an edge by colour and line: values solid, tangents bold, residuals dashed, cotangents dotted.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+    >>> both = dak_diff.value_and_grad(dak.sum(x**2), wrt=x)
+    >>> dak_diff.visualize(both, filename="gradient", detail="operations")  # doctest: +SKIP
+    """
+    parts = [part for _, part in flatten_nested(collections)]
+    graph = HighLevelGraph.merge(*(part.dask for part in parts))
+    return render(picture_of(graph, detail), filename, format)
 
 
 def _require_scalar(expr: Any) -> None:

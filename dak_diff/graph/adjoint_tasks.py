@@ -57,6 +57,8 @@ class Step:
         ("step", name), ("input", position) or ("constant", value).
     watched : bool
         The cotangents of its result are wanted.
+    active : bool
+        Its result carries a derivative.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Step:
     fn: Callable
     operands: tuple[tuple[str, Any], ...]
     watched: bool = False
+    active: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import dask_awkward as dak
 from dask.highlevelgraph import HighLevelGraph
 
-from dak_diff.graph.draw import draw
+from dak_diff.graph.draw import picture_of, render
 
 __all__ = ["DerivativeArray", "DerivativeScalar", "as_collection"]
 
@@ -15,8 +15,14 @@ __all__ = ["DerivativeArray", "DerivativeScalar", "as_collection"]
 class _Drawn:
     """``visualize`` that tells the layers of a derivative graph apart."""
 
-    def visualize(self, filename: str | None = "derivative", format: str | None = None, **kwargs: Any) -> Any:
-        """Draw the layers of the graph: sources, primal, tangent (needs graphviz).
+    def visualize(
+        self,
+        filename: str | None = "derivative",
+        format: str | None = None,
+        detail: str = "layers",
+        **kwargs: Any,
+    ) -> Any:
+        """Draw the graph: sources, segments, barriers, cotangent sums, told apart (needs graphviz).
 
         Parameters
         ----------
@@ -24,12 +30,14 @@ class _Drawn:
             Where to write the picture, without its ending; None: only return it.
         format : str, optional
             "png" (default), "svg", "pdf", ...
+        detail : {"layers", "operations"}
+            "operations" opens segments operation by operation.
         optimize_graph : bool
             Draw the tasks that Dask will run instead, as Dask does.
         """
         if kwargs.pop("optimize_graph", False):
             return super().visualize(filename=filename, format=format, optimize_graph=True, **kwargs)  # type: ignore[misc]
-        return draw(self.dask, filename, format, **kwargs)  # type: ignore[attr-defined]
+        return render(picture_of(self.dask, detail), filename, format)  # type: ignore[attr-defined]
 
 
 class DerivativeArray(_Drawn, dak.Array):

@@ -236,7 +236,8 @@ class Reverse:
                 ]
             else:
                 fn, resolved = self._resolve(name, members, external)
-            steps.append(Step(name, label_of(name), fn, tuple(resolved), name in self.columns))
+            watched, active = name in self.columns, self._is_active(name)
+            steps.append(Step(name, label_of(name), fn, tuple(resolved), watched, active))
         self._emit_forward(number, tuple(steps), list(inputs), operands, numblocks)
 
     def _resolve(self, name: str, members: set[str], external: Callable) -> tuple[Callable, list]:
