@@ -9,10 +9,7 @@ which the competitors take turns. Memory is the peak of what Python allocates wh
 
 from __future__ import annotations
 
-import platform
 import sys
-import time
-import tracemalloc
 
 import awkward as ak
 import dask
@@ -21,6 +18,7 @@ import numpy as np
 
 import dak_diff
 from benchmarks.dijets import dijet_mass, make_events
+from benchmarks.measure import as_run, report, versions
 
 ALPHA, PARTITIONS, ROUNDS = 0.02, 8, 5
 
@@ -37,15 +35,8 @@ def main(millions: float) -> None:
     for method in ("dual", "complex-step"):
         runs[f"value and jvp, {method}"] = dak_diff.value_and_jvp(total(alpha), wrt=alpha, method=method)
     check(runs, total)
-    runs = {name: dask.optimize(*collections) for name, collections in runs.items()}
-    seconds = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, collections in runs.items():
-            start = time.perf_counter()
-            dask.compute(*collections, optimize_graph=False)
-            seconds[name].append(time.perf_counter() - start)
-    peaks = {name: peak(collections) for name, collections in runs.items()}
-    report(int(ak.count(events.Jet.pt)), {name: min(s) for name, s in seconds.items()}, peaks)
+    print(f"{int(ak.count(events.Jet.pt)):,} jets in {PARTITIONS} partitions, one thread\n{versions()}\n")
+    report({name: as_run(*collections) for name, collections in runs.items()}, ROUNDS)
 
 
 def check(runs: dict, total: object) -> None:
@@ -57,23 +48,6 @@ def check(runs: dict, total: object) -> None:
         v, slope = dask.compute(*collections)
         assert v == value, name
         assert np.isclose(slope, difference, rtol=1e-5), (name, slope, difference)
-
-
-def peak(collections: tuple) -> float:
-    tracemalloc.start()
-    dask.compute(*collections, optimize_graph=False)
-    size = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return size / 1e6
-
-
-def report(jets: int, seconds: dict, peaks: dict) -> None:
-    print(f"{jets:,} jets in {PARTITIONS} partitions, one thread; Python {platform.python_version()}")
-    print(f"numpy {np.__version__}, awkward {ak.__version__}, dask {dask.__version__}\n")
-    print(f"{'':<28}{'seconds':>9}{'ratio':>8}{'peak MB':>10}{'ratio':>8}")
-    for name in seconds:
-        time_ratio, peak_ratio = seconds[name] / seconds["value"], peaks[name] / peaks["value"]
-        print(f"{name:<28}{seconds[name]:>9.3f}{time_ratio:>8.2f}{peaks[name]:>10.1f}{peak_ratio:>8.2f}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp
 from dak_diff.engine.custom import custom_jvp, custom_vjp
 from dak_diff.explain import explain
 from dak_diff.parameter import parameter
+from dak_diff.statistics import mean, std, var
 
 __all__ = [
     "custom_jvp",
@@ -13,10 +14,13 @@ __all__ = [
     "explain",
     "grad",
     "jvp",
+    "mean",
     "parameter",
+    "std",
     "stop_gradient",
     "value_and_grad",
     "value_and_jvp",
+    "var",
     "visualize",
     "vjp",
 ]

@@ -331,6 +331,7 @@ def plan(
     """Check the arguments of a derivative, and find what lies between ``expr`` and ``wrt``."""
     _check(expr, method, disconnected)
     targets = [resolve(collection) for _, collection in flatten_nested(wrt)]
+    _refuse_namesakes([collection for _, collection in flatten_nested(wrt)])
     if not targets:
         raise TypeError("wrt is empty: there is nothing to differentiate by")
     if not isinstance(expr.dask, HighLevelGraph):
@@ -340,6 +341,20 @@ def plan(
             "may be a source."
         )
     return Activity(expr, targets, expr.dask, method, disconnected == "zero", explaining)
+
+
+def _refuse_namesakes(collections: list) -> None:
+    """Two parameters of one name and value are one to Dask: their derivatives cannot be told apart."""
+    known: dict[str, Any] = {}
+    for collection in collections:
+        if (
+            isinstance(collection, Parameter)
+            and known.setdefault(collection.name, collection) is not collection
+        ):
+            raise ValueError(
+                f"wrt has two parameters {collection!r}: those of one name and value are one. "
+                "Give each a name of its own."
+            )
 
 
 def _check(expr: Any, method: str, disconnected: str) -> None:

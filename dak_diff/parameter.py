@@ -10,6 +10,7 @@ from __future__ import annotations
 import numbers
 import operator
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -49,6 +50,7 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
     __iter__ = None  # Awkward takes iterables apart
 
     def __init__(self, name: str, dsk: HighLevelGraph, value: Any):
+        _know_parameters()
         super().__init__((name, 0), dsk, layer=name)
         self._value = value
 
@@ -187,8 +189,8 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
         A number is weakly typed, as a Python float is: it does not turn float32 into float64.
         An array keeps its dtype.
     name : str, optional
-        What it is called in graphs. Its full name ends in a token of its content, so two
-        parameters of one name and different values are different.
+        What it is called in graphs. Its full name ends in a token of its content: a name and a value
+        make a parameter, wherever it is made. Without a name it is like no other.
 
     Returns
     -------
@@ -215,7 +217,6 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
     >>> (x * (1 + alpha)).compute().to_list()
     [[1.5, 3.0], [4.5]]
     """
-    _know_parameters()
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         value = float(value)
     if isinstance(value, (list, tuple)):
@@ -229,7 +230,9 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
         )
     value = ak.to_packed(value) if isinstance(value, ak.Array) else value
     label = name or "parameter"
-    full = f"{label}-{tokenize(label, content_token(value))}"
+    # Nuisance parameters that all begin at 0 are not one.
+    own = name or uuid.uuid4().hex
+    full = f"{label}-{tokenize(own, content_token(value))}"
     layer = ParameterLayer({(full, 0): DataNode((full, 0), value)})
     return Parameter(full, HighLevelGraph({full: layer}, {full: set()}), value)
 

@@ -8,6 +8,7 @@ import warnings
 
 import awkward as ak
 import numpy as np
+from cases import Case
 
 from dak_diff import eager
 
@@ -101,11 +102,15 @@ def norm(value):
     return np.linalg.norm(np.array(numbers(value), dtype=complex))
 
 
-def assert_close(got, expected, tolerance, what):
-    """Numbers agree to `tolerance` of the largest expected one; NaN and infinity only with themselves."""
+def assert_close(got, expected, tolerance, what, terms=()):
+    """Numbers agree to `tolerance` of the largest expected one; NaN and infinity only with themselves.
+
+    `terms` are numbers of the size of what cancels in the result, if that is larger.
+    """
     a, b = np.array(numbers(got), dtype=complex), np.array(numbers(expected), dtype=complex)
     assert a.shape == b.shape, f"{what}: {a.size} numbers, expected {b.size}"
-    scale = np.max(np.abs(b[np.isfinite(b)]), initial=0.0)
+    sizes = np.abs(np.concatenate([b, numbers(list(terms))]))
+    scale = np.max(sizes[np.isfinite(sizes)], initial=0.0)
     close = np.isclose(a, b, rtol=0, atol=tolerance * scale, equal_nan=True)
     assert close.all(), f"{what}: {got} instead of {expected}"
 
@@ -172,6 +177,24 @@ def check_dot(case, method, rng, inputs=None):
     gap = abs(inner(w, tangent) - inner(cotangents, v))
     scale = max(norm(w) * norm(tangent), norm(cotangents) * norm(v))
     assert gap <= 1e-12 * scale, f"<w, Jv> and <J^T w, v> differ by {gap}, of {scale}"
+
+
+def check_second_order(case, rng):
+    """Forward over reverse against differences of the cotangents; reverse over forward against that."""
+    v, w = random_like(case.inputs, rng), random_like(case.fn(*case.inputs), rng)
+
+    def pulled(*inputs):
+        return eager.vjp(case.fn, inputs)[1](w)
+
+    def pushed(*inputs):
+        return eager.jvp(case.fn, inputs, v)[1]
+
+    terms, got = eager.jvp(pulled, case.inputs, v)
+    expected = difference_quotient(Case(case.name, pulled, case.inputs, case.exact), v)
+    tolerance = 0.0 if case.exact else 1e-8
+    assert_close(got, expected, tolerance, "forward over reverse against differences", terms)
+    _, pull = eager.vjp(pushed, case.inputs)
+    assert_close(pull(w), got, 1e-12, "reverse over forward against forward over reverse", terms)
 
 
 def check_structure(case, method, rng, inputs=None):

@@ -58,6 +58,11 @@ def test_forward_and_reverse_are_transposes(case, method, rng):
     checks.check_dot(case, method, rng)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if not case.once], ids=str)
+def test_second_order(case, rng):
+    checks.check_second_order(case, rng)
+
+
 @every_case
 def test_derivatives_have_the_structure_of_their_primals(case, rng):
     checks.check_structure(case, "auto", rng)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import pickle
+import subprocess
+import sys
 
 import awkward as ak
 import cloudpickle
@@ -134,13 +136,44 @@ def test_an_array_indexed_by_data(x, array):
 
 
 def test_named_by_content():
-    assert dd.parameter(1.0).name == dd.parameter(1.0).name
-    assert dd.parameter(1.0, name="a").name != dd.parameter(1.0, name="b").name
-    assert dd.parameter(1.0).name != dd.parameter(2.0).name
-    assert dd.parameter(np.float32(1)).name != dd.parameter(1.0).name
-    assert dd.parameter([1.0, 2.0]).name != dd.parameter([2.0, 1.0]).name
-    assert dd.parameter(ak.Array([[1.0], [2.0]])).name != dd.parameter(ak.Array([[1.0, 2.0]])).name
-    assert dd.parameter(1.0, name="alpha").name.startswith("alpha-")
+    def name(value, label="alpha"):
+        return dd.parameter(value, name=label).name
+
+    assert name(1.0) == name(1.0)
+    assert name(1.0, "a") != name(1.0, "b")
+    assert name(1.0) != name(2.0)
+    assert name(np.float32(1)) != name(1.0)
+    assert name([1.0, 2.0]) != name([2.0, 1.0])
+    assert name(ak.Array([[1.0], [2.0]])) != name(ak.Array([[1.0, 2.0]]))
+    assert name(1.0).startswith("alpha-")
+
+
+def test_without_a_name_like_no_other(x, array):
+    """Nuisance parameters that all begin at one value."""
+    a, b = dd.parameter(1.0), dd.parameter(1.0)
+    expr = dak.sum(x * a + 10 * x * b)
+    total = ak.sum(array)
+    assert_close(dask.compute(*dd.grad(expr, [a, b])), [total, 10 * total], 1e-13)
+    assert_close(dd.jvp(expr, [a, b], [1.0, 0.0]).compute(), total, 1e-13)
+
+
+def test_two_of_one_name_and_value_are_refused(x):
+    a, b = dd.parameter(1.0, name="p"), dd.parameter(1.0, name="p")
+    with pytest.raises(ValueError, match="a name of its own"):
+        dd.grad(dak.sum(x * a * b), [a, b])
+
+
+def test_unpickled_where_none_was_made():
+    """In a process of its own."""
+    script = """
+import pickle, sys, awkward as ak, dask_awkward as dak
+p = pickle.loads(bytes.fromhex(sys.argv[1]))
+x = dak.from_awkward(ak.Array([1.0, 2.0]), 1)
+assert (x * p).compute().to_list() == [0.5, 1.0]
+assert dak.where(x > 1, p, x).compute().to_list() == [1.0, 0.5]
+"""
+    data = pickle.dumps(dd.parameter(0.5)).hex()
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", script, data], check=True)
 
 
 def test_arrays_that_use_the_same_memory_have_different_names(x):

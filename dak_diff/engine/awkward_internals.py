@@ -56,6 +56,7 @@ __all__ = [
     "buffer_type_of",
     "diff_backend",
     "indexes",
+    "indexes_elements",
     "is_absent",
     "leaves",
     "map_layout",
@@ -580,6 +581,15 @@ def indexes(layout: Content) -> list[Any]:
 
     map_layout(layout, layout.backend, on_index, lambda leaf: leaf.data)
     return [_primal(data) for data in found]
+
+
+def indexes_elements(layout: Content) -> bool:
+    """Whether some part of a layout says where each element is, so that it could name one twice."""
+    if isinstance(layout, (IndexedArray, IndexedOptionArray, ListArray, UnionArray)):
+        return True
+    if isinstance(layout, RecordArray):
+        return any(map(indexes_elements, layout.contents))
+    return not isinstance(layout, (NumpyArray, EmptyArray)) and indexes_elements(layout.content)
 
 
 def base_backend(backend: Backend) -> Backend:

@@ -21,6 +21,7 @@ from dak_diff.engine.awkward_internals import (
     buffer_type_of,
     diff_backend,
     indexes,
+    indexes_elements,
     is_absent,
     leaf_data,
     leaves,
@@ -193,6 +194,8 @@ def settled(value: Any) -> Any:
 
 
 def _refers_twice(value: ak.Array) -> bool:
+    if not indexes_elements(value.layout):
+        return False
     return any(
         found is not None and not _increasing(found) and len(np.unique(found)) != found.size
         for found in _positions(value)

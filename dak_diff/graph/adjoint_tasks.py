@@ -29,6 +29,7 @@ __all__ = [
     "ForwardBackward",
     "ForwardSegment",
     "Forwarded",
+    "KeepValues",
     "PickValue",
     "PickValues",
     "PutColumns",
@@ -264,6 +265,17 @@ class PickValue:
 
     def __call__(self, forwarded: Forwarded) -> Any:
         return forwarded.values[self.position]
+
+
+class KeepValues:
+    """Some results of a segment, without the rest and without the cotangents beside them."""
+
+    def __init__(self, positions: tuple[int, ...]):
+        self.positions = positions
+
+    def __call__(self, forwarded: Forwarded) -> Forwarded:
+        kept = (v if i in self.positions else None for i, v in enumerate(forwarded.values))
+        return Forwarded(tuple(kept))
 
 
 class PickValues:

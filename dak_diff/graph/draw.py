@@ -15,6 +15,7 @@ from dak_diff.graph.adjoint_tasks import (
     Backward,
     ForwardBackward,
     ForwardSegment,
+    KeepValues,
     PickValue,
     PickValues,
     Step,
@@ -192,9 +193,12 @@ class _Drawing:
         elif isinstance(fn, TakeGradient):
             yield operands[0], ("value", fn.position)
             yield operands[1], ("cotangent", fn.entry)
+        elif isinstance(fn, KeepValues):
+            for kept in fn.positions:
+                yield operands[0], ("value", kept)
         elif isinstance(fn, AddCotangents):
-            for operand, position in zip(operands, fn.positions, strict=True):
-                yield operand, ("cotangent", position)
+            for operand, entry in zip(operands, fn.positions, strict=True):
+                yield operand, ("cotangent", entry)
         else:
             position = fn.position if isinstance(fn, PickValue) else _picked(layer)
             for operand in operands:

@@ -73,6 +73,13 @@ class ExpandedTree(MaterializedLayer):
     def mock(self) -> AwkwardTreeReductionLayer:
         return self.tree.mock()
 
+    def reading(self, name_input: str) -> ExpandedTree:
+        """The same tree over the partitions of another layer."""
+        tree = copy.copy(self.tree)
+        tree.name_input = name_input
+        tree.__dict__.pop("_cached_dict", None)
+        return ExpandedTree(tree)
+
 
 class CotangentLayer(MaterializedLayer):
     """A materialised layer of cotangents: when only columns are asked for there is nothing in it."""

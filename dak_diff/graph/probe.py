@@ -8,6 +8,7 @@ arrays nothing is concluded.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -82,6 +83,9 @@ def hidden_parameters(layer: Any) -> list[Parameter]:
     return found
 
 
+_filters = threading.RLock()
+
+
 class Probe:
     """Runs the layers of one graph on empty arrays, in topological order."""
 
@@ -151,8 +155,8 @@ class Probe:
         return agreed
 
     def _quietly(self, layer: Any, wrap: Callable) -> Any:
-        # Empty arrays make NumPy warn of things that are no news.
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # Empty arrays make NumPy warn of things that are no news. The filters belong to the whole process.
+        with _filters, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             return evaluate(layer, wrap, self._values, self._graph)
 

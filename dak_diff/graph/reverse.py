@@ -30,6 +30,7 @@ from dak_diff.graph.adjoint_tasks import (
     Backward,
     ForwardBackward,
     ForwardSegment,
+    KeepValues,
     PickValue,
     PickValues,
     PutColumns,
@@ -337,6 +338,18 @@ class Reverse:
         self.given[name] = [(new, None)]
         return new
 
+    def _let_go(self, forward: str) -> None:
+        """Let trees read what they need, taken out: they must not hold the cotangents beside it."""
+        trees = {tree: position for tree, (read, _, position) in self.picked.items() if read == forward}
+        if not trees:
+            return
+        positions = tuple(sorted(trees.values()))
+        new = self._new_name("value", label_of(forward).removeprefix("fwd-"), forward, positions)
+        blocks = {forward: (len(self.layers[forward]),)}
+        self.layers[new] = partitionwise(new, KeepValues(positions), [(forward, ("i",))], blocks)
+        for tree in trees:
+            self.layers[tree] = self.layers[tree].reading(new)
+
     def _once_more(self, name: str) -> str:
         """The name of a layer that reads and computes again what must not be held until the backward pass."""
         layer = self.layers[name]
@@ -388,6 +401,7 @@ class Reverse:
             new = forward
             both = ForwardBackward(label, positions, fn)
             self.layers[new] = partitionwise(new, both, operands, before | counts)
+            self._let_go(forward)
         elif self.keep:
             new = self._new_name("vjp", label, forward, cotangents)
             kept = [(forward, ("i",)), *map(self._operand, cotangents)]

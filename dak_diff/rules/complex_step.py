@@ -7,7 +7,7 @@ Source: W. Squire and G. Trapp, SIAM Review 40 (1998) 110.
 It is right only where the complex loop continues the real function. Hence an
 allow-list with, for each ufunc, the open real domain on which that holds; outside
 it the formula serves. A ufunc that is in no table is stepped only after its complex
-loop was seen to agree with the real one at the very points asked for.
+loop was seen to agree with the real one, value and slope, at the very points asked for.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ def complex_step_partial(ufunc: np.ufunc, args: tuple, i: int, out: Any, formula
     partial = stepped.imag / step
     if formula is None:
         _check_continuation(ufunc, i, stepped.real, out)
+        _check_slope(ufunc, args, i, out, partial)
         return partial
     # Below the floor the imaginary part has lost digits to underflow.
     inside = ALLOWED[ufunc](margin, *args) & (abs(stepped.imag) > floor) & (abs(args[i]) < ceiling)
@@ -145,8 +146,28 @@ def _check_continuation(ufunc: np.ufunc, i: int, stepped: Any, out: Any) -> None
     xp = namespace(out)
     same = xp.isclose(stepped, out, rtol=tolerance, atol=0, equal_nan=True)
     if not bool(same.all()):
-        raise NoRuleError(
-            f"no derivative formula for {ufunc.__name__} (argument {i}), and its complex loop does "
-            f"not continue the real function at {int((~same).sum())} of the points asked for. "
-            f"Register a formula with dak_diff.rules."
-        )
+        raise _refused(ufunc, i, "does not continue the real function", ~same)
+
+
+def _check_slope(ufunc: np.ufunc, args: tuple, i: int, out: Any, partial: Any) -> None:
+    """Refuse a complex loop that loses the derivative, as ``abs`` does, by a difference quotient.
+
+    No conclusion is drawn where the real function is not smooth, or too noisy, on the scale of the step.
+    """
+    xp = namespace(out)
+    x = xp.asarray(args[i])
+    eps = float(max(np.finfo(dtype_of(out)).eps, np.finfo(x.dtype).eps))
+    h = eps ** (1 / 3) * xp.where(x == 0, xp.ones((), dtype=x.dtype), abs(x))
+    right, left = ((ufunc(*args[:i], x + s * h, *args[i + 1 :]) - out) / h * s for s in (1, -1))
+    slope = (right + left) / 2
+    doubt = 1e-3 * (abs(partial) + abs(slope)) + abs(right - left) + 100 * eps * abs(out) / h
+    lost = abs(partial - slope) > doubt
+    if bool(lost.any()):
+        raise _refused(ufunc, i, "loses the derivative", lost)
+
+
+def _refused(ufunc: np.ufunc, i: int, what: str, where: Any) -> NoRuleError:
+    return NoRuleError(
+        f"no derivative formula for {ufunc.__name__} (argument {i}), and its complex loop {what} "
+        f"at {int(where.sum())} of the points asked for. Register a formula with dak_diff.rules."
+    )

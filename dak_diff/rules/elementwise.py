@@ -22,6 +22,7 @@ import numpy as np
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.complex_step import complex_step_partial, has_complex_loop
 from dak_diff.rules.namespace import namespace
+from dak_diff.rules.numba_ufuncs import compile_complex_loop, compiles_on_demand, is_of_numba
 from dak_diff.rules.primitive import (
     UFUNCS,
     NonDifferentiable,
@@ -30,6 +31,7 @@ from dak_diff.rules.primitive import (
     dtype_of,
     raw,
 )
+from dak_diff.rules.special import BOUNDED, FLAT, partials_of
 from dak_diff.rules.structure import where
 
 __all__ = ["Elementwise", "NoRule", "pulled", "scale"]
@@ -139,6 +141,8 @@ class Elementwise(Primitive):
         nested = any(isinstance(arg, Traced) for arg in args)
         if method != "dual" and not nested and (formula is None or method == "complex-step"):
             bounded = None if formula is None else partial(self._within_domain, formula)
+            if compiles_on_demand(self.ufunc):
+                compile_complex_loop(self.ufunc, i)
             return complex_step_partial(self.ufunc, args, i, out, bounded)
         if formula is None:
             raise NoRuleError(
@@ -214,13 +218,30 @@ def _all_finite(x: Any) -> bool:
 
 
 def unknown_ufunc(ufunc: np.ufunc) -> tuple[Primitive, ...]:
-    """A ufunc outside the tables: complex step where it has a complex loop, else an error when used."""
-    if all(not set(loop.split("->")[1]) & set("efdgFDGO") for loop in ufunc.types):
+    """A ufunc outside NumPy: by its formula if it is one of ``scipy.special``'s, else by the complex step.
+
+    Where it has no complex loop either: an error when used.
+    """
+    partials = partials_of(ufunc)
+    if partials is not None:
+        name = ufunc.__name__
+        return (Elementwise(ufunc, partials, flat=FLAT.get(name), bounded=name in BOUNDED),)
+    if compiles_on_demand(ufunc):
+        # No loop says yet what its results are; the rule is asked only if they are floating-point numbers.
+        return (Elementwise(ufunc, None),)
+    if ufunc.types and all(not set(loop.split("->")[1]) & set("efdgFDGO") for loop in ufunc.types):
         reason = "its results are no floating-point numbers"
         return tuple(NonDifferentiable(ufunc.__name__, reason, ufunc) for _ in range(ufunc.nout))
-    if ufunc.signature is not None or ufunc.nout != 1 or not has_complex_loop(ufunc):
+    if ufunc.signature is not None or ufunc.nout != 1:
         return (NoRule(ufunc),)
+    if not has_complex_loop(ufunc):
+        return (NoRule(ufunc, _NO_SIGNATURE) if is_of_numba(ufunc) else NoRule(ufunc),)
     return (Elementwise(ufunc, None),)
+
+
+_NO_SIGNATURE = (
+    "its signatures have no complex numbers. Give numba.vectorize complex128 after float64, or no signatures"
+)
 
 
 class NoRule(Primitive):

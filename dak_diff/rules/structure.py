@@ -324,6 +324,8 @@ def real_if(x: Any, dtype: np.dtype) -> Any:
 
 def nan_to_num(x: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
     """Replace non-finite values; the derivative follows whichever value is taken."""
+    if dtype_of(x).kind == "c":
+        return nan_to_num(real(x), nan, posinf, neginf) + 1j * nan_to_num(imag(x), nan, posinf, neginf)
     plain = raw(x)
     limits = np.finfo(plain.dtype)
     posinf = limits.max if posinf is None else posinf
