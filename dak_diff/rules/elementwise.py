@@ -40,7 +40,7 @@ Partial = Callable[..., Any] | float
 
 
 class Scale(Primitive):
-    """``p * t``, but 0 wherever ``t`` is 0; a boolean ``p`` selects.
+    """``p * t``, but 0 wherever ``t`` is 0, and with ``mutual`` wherever ``p`` is; a boolean ``p`` selects.
 
     y_dot = p_dot t + p t_dot; x_bar likewise. No kink. Used for every partial.
     """
@@ -48,7 +48,7 @@ class Scale(Primitive):
     name = "scale"
     kind = "custom"
 
-    def impl(self, p: Any, t: Any) -> Any:
+    def impl(self, p: Any, t: Any, *, mutual: bool = False) -> Any:
         xp = namespace(p, t)
         if getattr(p, "dtype", None) == np.bool_:
             return xp.where(p, t, xp.zeros((), dtype=t.dtype)) if hasattr(t, "dtype") else p * t
@@ -56,22 +56,28 @@ class Scale(Primitive):
             product = p * t
             # One cheap sum tells whether any element can be 0 * inf or 0 * nan.
             if not _all_finite(product):
-                product = xp.where(t == 0, xp.zeros((), dtype=dtype_of(product)), product)[()]
+                zero = (t == 0) | (p == 0) if mutual else t == 0
+                product = xp.where(zero, xp.zeros((), dtype=dtype_of(product)), product)[()]
         return product
 
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
-        return args
+        p, t = args
+        held = params.get("mutual", False) and not _all_finite(t)
+        return (p, t, raw(p) == 0 if held else None)
 
     def push(self, residuals: tuple, tangents: tuple) -> Any:
-        (p, t), (p_dot, t_dot) = residuals, tangents
+        (p, t, zero), (p_dot, t_dot) = residuals, tangents
         if p_dot is None:
-            return self(p, t_dot)
-        if t_dot is None:
-            return self(t, p_dot)
-        return self(t, p_dot) + self(p, t_dot)
+            y_dot = self(p, t_dot)
+        elif t_dot is None:
+            y_dot = self(t, p_dot)
+        else:
+            y_dot = self(t, p_dot) + self(p, t_dot)
+        return y_dot if zero is None else where(zero, 0.0, y_dot)
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
-        p, t = residuals
+        p, t, zero = residuals
+        cotangent = cotangent if zero is None else where(zero, 0.0, cotangent)
         return (
             self(np.conjugate(t), cotangent) if active[0] else None,
             self(_conjugate(p), cotangent) if active[1] else None,
@@ -192,13 +198,13 @@ def _is_zero(partial: Any) -> bool:
     return isinstance(partial, (int, float)) and partial == 0
 
 
-def _times(partial: Any, tangent: Any) -> Any:
+def _times(partial: Any, tangent: Any, mutual: bool = False) -> Any:
     if isinstance(partial, (int, float)):
         if partial == 1:
             return tangent
         if partial == -1:
             return -tangent
-    return scale(partial, tangent)
+    return scale(partial, tangent, mutual=mutual)
 
 
 def pulled(partial: Any, cotangent: Any) -> Any:
@@ -206,10 +212,7 @@ def pulled(partial: Any, cotangent: Any) -> Any:
 
     There the tangent is zero before it meets the infinite partial: sqrt of a sum of squares.
     """
-    product = _times(partial, cotangent)
-    if isinstance(partial, (int, float)) or _all_finite(product):
-        return product
-    return where(raw(partial) == 0, 0.0, product)
+    return _times(partial, cotangent, mutual=True)
 
 
 def _all_finite(x: Any) -> bool:

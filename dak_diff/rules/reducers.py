@@ -79,6 +79,8 @@ class _SegmentSpread(Linear):
     name = "segment_spread"
 
     def impl(self, x: Any, *, segments: Segments) -> Any:
+        if segments.count == 1:
+            return namespace(x).broadcast_to(x, (int(segments.sizes[0]),))
         return namespace(x).repeat(x, segments.sizes)
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
