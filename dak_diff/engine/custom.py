@@ -21,6 +21,7 @@ from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.buffer import unwrap
 from dak_diff.engine.transform import pullback
 from dak_diff.engine.values import (
+    Kept,
     derivative_like,
     is_active,
     is_float,
@@ -175,7 +176,7 @@ class _VjpRule(_Rule):
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
         call = params["call"]
         nested = any(isinstance(arg, Traced) for arg in args)
-        return (call, self._forward(call.arguments(args))[1] if nested else call.kept)
+        return (call, Kept(self._forward(call.arguments(args))[1] if nested else call.kept))
 
     def push(self, residuals: tuple, tangents: tuple) -> Any:
         zeros = np.zeros_like(raw(_vector(_float_leaves(residuals[0].out))))
@@ -189,7 +190,7 @@ class _VjpRule(_Rule):
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         call, kept = residuals
-        pulled = self.function.vjp_rule()[1](kept, call.cotangent(cotangent))
+        pulled = self.function.vjp_rule()[1](kept.value, call.cotangent(cotangent))
         if not isinstance(pulled, (tuple, list)) or len(pulled) != len(call.args):
             raise StructureError(
                 f"the vjp rule of {self.name!r} must return one cotangent for each of its "

@@ -14,7 +14,7 @@ from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
-from dak_diff.engine.values import Pair, is_float, map_leaves, numbered, settled
+from dak_diff.engine.values import Cotangents, Pair, is_float, map_leaves, map_residuals, numbered, settled
 from dak_diff.rules.primitive import Primitive
 
 __all__ = [
@@ -144,7 +144,7 @@ class Transpose:
 
     def __call__(
         self, cotangents: tuple[dict[int, Any] | None, ...], consume: bool = False
-    ) -> tuple[dict[int, Any], ...]:
+    ) -> tuple[Cotangents, ...]:
         """Cotangents of the leaves of the watched values, from those of the leaves of the results.
 
         With ``consume`` this is the last call, and needs less memory.
@@ -161,8 +161,14 @@ class Transpose:
         watched = {n for nodes in self.watched for n in nodes.values()}
         reached = backward(self.record, seeds, watched, consume)
         return tuple(
-            {leaf: reached[n] for leaf, n in nodes.items() if n in reached} for nodes in self.watched
+            Cotangents({leaf: reached[n] for leaf, n in nodes.items() if n in reached})
+            for nodes in self.watched
         )
+
+    def map_leaves(self, on_leaf: Callable[[Any, bool], Any]) -> Transpose:
+        """The same map with other residuals; see :func:`~dak_diff.engine.values.map_leaves`."""
+        record = [node._replace(residuals=map_residuals(node.residuals, on_leaf)) for node in self.record]
+        return Transpose(record, self.watched, self.outputs)
 
 
 class Taping:

@@ -35,12 +35,15 @@ from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import reshape, scatter_add
 
 __all__ = [
+    "Cotangents",
+    "Kept",
     "Pair",
     "derivative_like",
     "is_active",
     "is_float",
     "leaf_values",
     "map_leaves",
+    "map_residuals",
     "match_leaves",
     "numbered",
     "separated",
@@ -74,6 +77,46 @@ class Pair:
     owner: str = ""
 
 
+class Cotangents(dict[int, Any]):
+    """Position of a leaf -> its cotangent, an array of an algebra or a plain one.
+
+    Leaves without one are absent, so a record of many columns never grows arrays of zeros.
+    """
+
+    def map_leaves(self, on_leaf: Callable[[Any, bool], Any]) -> Cotangents:
+        """As :func:`map_leaves`."""
+        return Cotangents({i: on_leaf(cotangent, False) for i, cotangent in self.items()})
+
+
+class Kept:
+    """A value of the user's among residuals: functions of arrays take and give it.
+
+    Parameters
+    ----------
+    value : value
+        Arrays, numbers, nests of them, anything else.
+    """
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def map_leaves(self, on_leaf: Callable[[Any, bool], Any]) -> Kept:
+        """As :func:`map_leaves`."""
+        return Kept(map_leaves(self.value, on_leaf))
+
+
+def map_residuals(part: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
+    """As :func:`map_leaves`, of what primitives keep: bare arrays in tuples and dicts."""
+    if isinstance(part, tuple):
+        return tuple(map_residuals(p, on_leaf) for p in part)
+    if isinstance(part, dict):
+        return {k: map_residuals(p, on_leaf) for k, p in part.items()}
+    if isinstance(part, Kept):
+        return part.map_leaves(on_leaf)
+    is_leaf = isinstance(part, (Traced, np.ndarray, np.generic, float, complex))
+    return on_leaf(part, False) if is_leaf or hasattr(part, "__array_namespace__") else part
+
+
 def is_float(x: Any) -> bool:
     """Whether a leaf is floating point, real or complex."""
     return dtype_of(x).kind in "fc"
@@ -90,6 +133,8 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
             i: tuple(None if t is None else on_leaf(t, False) for t in ts) for i, ts in value.tangents.items()
         }
         return Pair(primal, tangents, value.width, value.owner)
+    if hasattr(type(value), "map_leaves"):
+        return value.map_leaves(on_leaf)
     if isinstance(value, ak.Array):
         return _highlevel(_map_layout(value.layout, on_leaf), value)
     if isinstance(value, ak.Record):
@@ -170,26 +215,35 @@ def separated(value: Any) -> Any:
 
     Such a buffer (``x[[0, 0, 1]]``) could not hold a derivative for each element.
     """
-    if isinstance(value, ak.Array):
-        return _highlevel(pack(value.layout), value) if _refers_twice(value) else value
-    if isinstance(value, ak.Record):
-        return _highlevel(ak.record.Record(pack(_array_layout(value)), 0), value)
-    if isinstance(value, (tuple, list)):
-        return type(value)(separated(v) for v in value)
-    if isinstance(value, dict):
-        return {k: separated(v) for k, v in value.items()}
-    return value
+
+    def on_array(array: Any) -> Any:
+        if isinstance(array, ak.Array):
+            return _highlevel(pack(array.layout), array) if _refers_twice(array) else array
+        return _highlevel(ak.record.Record(pack(_array_layout(array)), 0), array)
+
+    return _map_arrays(value, on_array)
 
 
 def settled(value: Any) -> Any:
     """The value in the layout that pickling gives it, so that leaves are the same in every process."""
+
+    def on_array(array: Any) -> Any:
+        absent = any(is_absent(leaf) for leaf, _ in leaf_data(_whole_layout(array)))
+        return array if absent else ak.to_packed(array)
+
+    return _map_arrays(value, on_array)
+
+
+def _map_arrays(value: Any, on_array: Callable[[Any], Any]) -> Any:
+    """The value with ``on_array`` of every Awkward array and record in it."""
     if isinstance(value, (ak.Array, ak.Record)):
-        absent = any(is_absent(leaf) for leaf, _ in leaf_data(_whole_layout(value)))
-        return value if absent else ak.to_packed(value)
+        return on_array(value)
+    if isinstance(value, Cotangents):
+        return value
     if isinstance(value, (tuple, list)):
-        return type(value)(settled(v) for v in value)
+        return type(value)(_map_arrays(v, on_array) for v in value)
     if isinstance(value, dict):
-        return {k: settled(v) for k, v in value.items()}
+        return {k: _map_arrays(v, on_array) for k, v in value.items()}
     return value
 
 

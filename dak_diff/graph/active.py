@@ -6,7 +6,6 @@ field selection is followed exactly, anything else passes all on. Shared by both
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,10 +16,9 @@ from typing import Any
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.errors import DisconnectedError, NoRuleError, OptimizedGraphError
-from dak_diff.graph.adjoint_tasks import is_adjoint
 from dak_diff.graph.layers import label_of
 from dak_diff.graph.probe import Probe, hidden_parameters, may_be_float
-from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed
+from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, inside
 from dak_diff.graph.wrt import Path, Target, field_selection
 from dak_diff.rules.primitive import Primitive
 
@@ -106,7 +104,7 @@ class Activity:
     def __post_init__(self) -> None:
         self.order = ancestors(self.graph, [self.expr.name])
         self._check_present()
-        self.owner = f"order {1 + max(map(_order, self.order))}"
+        self.owner = f"order {1 + max(_order(self.graph.layers[name]) for name in self.order)}"
         probe = Probe(self.graph, self.owner)
         for name in self.order:
             self._check_constants(self.graph.layers[name], name)
@@ -148,14 +146,6 @@ class Activity:
     def _state(self, name: str, probe: Probe) -> State:
         layer, upstream = self.graph.layers[name], self.upstream(name)
         carried = any(self.states[dep] is State.ACTIVE or self.is_base(dep) for dep in upstream)
-        if self.influence[name] and is_adjoint(layer):
-            raise NoRuleError(
-                f"no derivative rule for layer {label_of(name)!r}: it belongs to a graph that reverse mode "
-                "made, and derivatives of gradients, or of the value beside them, are not available over "
-                "graphs. "
-                "Take the forward derivative first (grad of jvp), differentiate the expression of the value, "
-                "or use dak_diff.eager in map_partitions."
-            )
         if self.influence[name] and carried:
             value = self._probed(name, layer, probe)
             if value is None or may_be_float(value) or not probe.agrees(name, layer):
@@ -191,7 +181,15 @@ class Activity:
 
     def _check_present(self) -> None:
         for target in self.targets:
-            if target.base in self.order or self.zero_if_disconnected:
+            if target.base in self.order:
+                continue
+            if any(target.base in _replaced(self.graph.layers[name]) for name in self.order):
+                raise NoRuleError(
+                    f"wrt {target.label} lies inside a derivative: {self.expr.name!r} is made of layers that "
+                    "took its place, where it can no longer be perturbed. Differentiate by it first, or by "
+                    "what it was computed from; dak_diff.hvp takes it alone."
+                )
+            if self.zero_if_disconnected:
                 continue
             if any(_is_fused(self.graph.layers[name]) for name in self.order):
                 raise OptimizedGraphError(
@@ -208,13 +206,22 @@ class Activity:
         )
 
 
-_DERIVATIVE = re.compile(r"^(?:(?:jvp|seed|primal|tangent|value)-)+")
+def _order(layer: Any) -> int:
+    """How often a layer has been differentiated."""
+    owners = inside(_tasks(layer), "owner")
+    return max((int(owner.removeprefix("order ")) for owner in owners if owner), default=0)
 
 
-def _order(name: str) -> int:
-    """How often a layer has been differentiated: each time puts one more prefix to its name."""
-    found = _DERIVATIVE.match(name)
-    return found.group().count("-") if found else 0
+def _replaced(layer: Any) -> set[str]:
+    """The layers that a layer of a derivative took the place of."""
+    tasks = _tasks(layer)
+    return {*inside(tasks, "origin"), *(step.name for steps in inside(tasks, "steps") for step in steps)}
+
+
+def _tasks(layer: Any) -> list[Any]:
+    """What a layer runs; one task stands for all of a materialised layer."""
+    tasks = [getattr(layer, "task", None), getattr(layer, "tree_node_func", None)]
+    return tasks + [task for task in getattr(layer, "mapping", {}).values() if hasattr(task, "func")][:1]
 
 
 def _select(columns: set[Path], paths: list[Path], keeps: bool) -> set[Path]:

@@ -1,8 +1,7 @@
 """What runs inside a task of an adjoint graph.
 
-Between tasks a cotangent is a plain dict: position of a leaf -> array. Leaves without one are
-absent, so a record of many columns never grows arrays of zeros. On typetracers there is no
-cotangent: forward tasks run the plain function, all others pass None along.
+On typetracers there is no cotangent: forward tasks run the plain function, all others pass
+None along.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-from dask.sizeof import sizeof
 
 from dak_diff.engine.transform import Taping, Transpose
-from dak_diff.engine.values import derivative_like, leaf_values, match_leaves, separated, settled
-from dak_diff.graph.layers import CotangentLayer, FoldedLayer
+from dak_diff.engine.values import Cotangents, derivative_like, leaf_values, match_leaves, separated, settled
+from dak_diff.graph.forwarded import Forwarded, keep_values, pick_value
 from dak_diff.graph.tasks import any_typetracer, noting, on_typetracers, select
 from dak_diff.graph.wrt import Path
-from dak_diff.rules.primitive import dtype_of, raw
+from dak_diff.rules.primitive import dtype_of
 from dak_diff.rules.structure import real_if, reshape
 
 __all__ = [
@@ -28,7 +26,6 @@ __all__ = [
     "Backward",
     "ForwardBackward",
     "ForwardSegment",
-    "Forwarded",
     "KeepValues",
     "PickValue",
     "PickValues",
@@ -41,11 +38,8 @@ __all__ = [
     "TakeColumns",
     "TakeGradient",
     "TransposeTask",
-    "is_adjoint",
     "settle",
 ]
-
-Cotangents = dict[int, Any]
 
 
 @dataclass(frozen=True)
@@ -70,44 +64,6 @@ class Step:
     active: bool = True
 
 
-@dataclass(frozen=True)
-class Forwarded:
-    """What the forward pass of a segment leaves for one partition.
-
-    Parameters
-    ----------
-    values : tuple
-        Its results.
-    transpose : Transpose or None
-        For the backward pass, if that comes later.
-    cotangents : tuple or None
-        Of the active inputs and watched steps, if the backward pass was made at once.
-    """
-
-    values: tuple
-    transpose: Transpose | None = None
-    cotangents: tuple | None = None
-
-
-@sizeof.register(Forwarded)  # type: ignore[untyped-decorator]
-def _sizeof_forwarded(forwarded: Forwarded) -> int:
-    size = sum(map(sizeof, forwarded.values))
-    for cotangents in forwarded.cotangents or ():
-        size += sum(sizeof(raw(c)) for c in cotangents.values())
-    if forwarded.transpose is not None:
-        for node in forwarded.transpose.record:
-            size += sum(sizeof(raw(r)) for r in _arrays(node.residuals))
-    return int(size)
-
-
-def _arrays(residuals: Any) -> Iterable[Any]:
-    for residual in residuals:
-        if isinstance(residual, tuple):
-            yield from _arrays(residual)
-        elif hasattr(residual, "nbytes"):
-            yield residual
-
-
 class ForwardSegment:
     """All partition-wise layers between two barriers, as one function of one partition.
 
@@ -123,6 +79,8 @@ class ForwardSegment:
         Where partials come from.
     keep : bool
         Keep the transpose; otherwise :class:`Recompute` makes it again.
+    owner : str
+        Which derivative it belongs to.
     """
 
     def __init__(
@@ -132,9 +90,10 @@ class ForwardSegment:
         active: tuple[bool, ...],
         method: str,
         keep: bool,
+        owner: str,
     ):
         self.steps, self.outputs, self.active = steps, outputs, active
-        self.method, self.keep = method, keep
+        self.method, self.keep, self.owner = method, keep, owner
 
     def __call__(self, *inputs: Any) -> Forwarded:
         if any_typetracer(inputs):
@@ -229,12 +188,21 @@ class TransposeTask:
     """
 
     def __init__(
-        self, fn: Callable, active: tuple[bool, ...], label: str, method: str, picked: int | None = None
+        self,
+        fn: Callable,
+        active: tuple[bool, ...],
+        label: str,
+        method: str,
+        owner: str,
+        picked: int | None = None,
     ):
-        self.fn, self.active, self.label, self.method, self.picked = fn, active, label, method, picked
+        self.fn, self.active, self.label, self.picked = fn, active, label, picked
+        self.method, self.owner = method, owner
 
     def __call__(self, cotangent: Cotangents | None, *args: Any) -> tuple | None:
-        args = tuple(pick_value(arg, self.picked) for arg in args)
+        if self.picked is not None:
+            # The node takes its value out itself.
+            args = tuple(keep_values(arg, (self.picked,)) for arg in args)
         if not cotangent or any_typetracer(args):
             return None
         with noting(f"This happened in dak_diff, in the cotangents of layer {self.label!r}."):
@@ -244,17 +212,12 @@ class TransposeTask:
             return transpose((cotangent,))
 
 
-def pick_value(result: Any, position: int | None) -> Any:
-    """One result of a segment; anything else is itself."""
-    return result.values[position] if isinstance(result, Forwarded) and position is not None else result
-
-
 class SpreadSum:
     """Cotangent of each number that a tree adds, from that of the sum: the same for all of them."""
 
     def __call__(self, cotangents: Cotangents | None) -> Cotangents | None:
         # The partial sum of a partition is an array of one element.
-        return cotangents and {0: reshape(cotangents[0], shape=(1,))}
+        return cotangents and Cotangents({0: reshape(cotangents[0], shape=(1,))})
 
 
 class PickValue:
@@ -274,8 +237,7 @@ class KeepValues:
         self.positions = positions
 
     def __call__(self, forwarded: Forwarded) -> Forwarded:
-        kept = (v if i in self.positions else None for i, v in enumerate(forwarded.values))
-        return Forwarded(tuple(kept))
+        return keep_values(forwarded, self.positions)
 
 
 class PickValues:
@@ -316,7 +278,7 @@ def add_cotangents(given: Iterable[Cotangents | None], widen: bool = False) -> C
     for cotangents in given:
         if cotangents is None:
             continue
-        total = {} if total is None else total
+        total = Cotangents() if total is None else total
         for leaf, cotangent in cotangents.items():
             if widen:
                 cotangent = _widened(cotangent)
@@ -353,7 +315,7 @@ class SeedCotangent:
             return None
         where = f"This happened in dak_diff, in the cotangent of {self.label!r}, partition {partition[0]}."
         with noting(where):
-            return match_leaves(value, cotangent, "cotangent")
+            return Cotangents(match_leaves(value, cotangent, "cotangent"))
 
 
 def settle(value: Any) -> Any:
@@ -405,7 +367,7 @@ class TakeGradient:
         if any_typetracer((columns, whole)):
             return self._assembled(columns, whole)
         own = dict(enumerate(leaf_values(columns)))
-        given = pick(cotangents, self.entry) or {}
+        given = pick(cotangents, self.entry) or Cotangents()
         fitted = {leaf: real_if(c, dtype_of(own[leaf])) for leaf, c in given.items()}
         gradients = derivative_like(columns, fitted)
         return self._assembled(gradients, None if whole is None else derivative_like(whole, {}))
@@ -418,15 +380,3 @@ class TakeGradient:
         for place, column in zip(self.places, columns, strict=True):
             whole = ak.with_field(whole, column, place)
         return whole
-
-
-_ADJOINT = (AddCotangents, ForwardSegment, _Pulling, SeedCotangent, TakeGradient, TransposeTask)
-
-
-def is_adjoint(layer: Any) -> bool:
-    """Whether a layer belongs to a graph that reverse mode made."""
-    if isinstance(layer, CotangentLayer):
-        return True
-    task = getattr(layer, "task", None)
-    tasks = [task] if task is not None else list(layer.values()) if isinstance(layer, FoldedLayer) else []
-    return any(isinstance(getattr(task, "func", None), _ADJOINT) for task in tasks)

@@ -20,7 +20,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dak_diff.graph.active import Activity, State
 from dak_diff.graph.layers import assemble, label_of, map_layer, partitionwise, repaired, single_task
 from dak_diff.graph.seeds import Operand
-from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, TakePrimal, TakeTangent
+from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, TakePrimal, TakeTangent, TakeTangents
 
 __all__ = ["Forward"]
 
@@ -65,12 +65,13 @@ class Forward:
             rename = {dep: self._below(dep) for dep in upstream if dep not in plain}
             new = self._new_name("primal", name)
             self.layers[new] = map_layer(
-                layer, new, partial(OnPrimals, label=label, owner=self.owner), rename, upstream
+                layer, new, partial(OnPrimals, label=label, owner=self.owner, origin=name), rename, upstream
             )
             self.primals[name] = new
         else:
             new = self._new_name("jvp", name)
-            wrap = partial(Pushforward, label=label, owner=self.owner, method=self.activity.method)
+            method = self.activity.method
+            wrap = partial(Pushforward, label=label, owner=self.owner, method=method, origin=name)
             self.layers[new] = map_layer(
                 layer, new, wrap, {dep: self._below(dep) for dep in upstream}, upstream
             )
@@ -104,6 +105,11 @@ class Forward:
     def tangent(self) -> tuple[HighLevelGraph, str]:
         """The graph of the tangent, and the name of its layer."""
         return self._output("tangent", TakeTangent(self.owner))
+
+    def tangents(self, directions: slice, shape: tuple[int, ...]) -> tuple[HighLevelGraph, str]:
+        """The graph of several tangents of a number or NumPy array, along trailing axes, and its layer."""
+        role = f"tangents-{directions.start}-{directions.stop}"
+        return self._output(role, TakeTangents(self.owner, directions, shape))
 
     def _output(self, role: str, taker: Callable) -> tuple[HighLevelGraph, str]:
         below = self._below(self.expr.name)

@@ -33,6 +33,7 @@ __all__ = [
     "dependencies",
     "is_sum_of_numbers",
     "label_of",
+    "layer_of",
     "map_layer",
     "operand_name",
     "partitionwise",
@@ -49,6 +50,12 @@ _OBJECT = re.compile(r"<(?:[\w.\-]*[.\-])?(\w+) object at 0x[0-9a-f]+>")
 def label_of(name: str) -> str:
     """A layer name without its token: what the user recognises."""
     return _OBJECT.sub(r"\1", _TOKEN.sub("", name)).strip("-<>")
+
+
+def layer_of(key: Any) -> str:
+    """The layer of a task; the inner nodes of a tree have a name of their own."""
+    name: str = key[0] if isinstance(key, tuple) else key
+    return name.removeprefix(_TREE_NODE)
 
 
 class FoldedLayer(MaterializedLayer):
@@ -155,9 +162,7 @@ def dependencies(layer: Any, known: Mapping[str, Any]) -> set[str]:
     if isinstance(layer, AwkwardTreeReductionLayer):
         return {layer.name_input}
     keys = {dep for node in layer.mapping.values() for dep in node.dependencies}
-    names: set[str] = {key[0] if isinstance(key, tuple) else key for key in keys}
-    # The inner nodes of a tree have a name of their own; they belong to its layer.
-    return {name if name in known else name.removeprefix(_TREE_NODE) for name in names}
+    return {key[0] if isinstance(key, tuple) and key[0] in known else layer_of(key) for key in keys}
 
 
 def map_layer(
@@ -181,6 +186,8 @@ def map_layer(
         return _map_blockwise(layer, new_name, wrap, rename)
     if isinstance(layer, AwkwardTreeReductionLayer):
         return _map_tree(layer, new_name, wrap, rename)
+    if isinstance(layer, ExpandedTree):
+        return ExpandedTree(_map_tree(layer.tree, new_name, wrap, rename))
     return _map_materialized(layer, new_name, wrap, rename, upstream)
 
 
@@ -266,7 +273,7 @@ def task_nodes(layer: Any, upstream: Iterable[Any]) -> dict[Any, GraphNode]:
 
 def _map_materialized(
     layer: Any, new_name: str, wrap: Callable, rename: Mapping[str, str], upstream: Mapping[str, Any]
-) -> FoldedLayer:
+) -> MaterializedLayer:
     mapping = task_nodes(layer, upstream.values())
 
     def new_key(key: Any) -> Any:
@@ -274,6 +281,8 @@ def _map_materialized(
             return (new_name if key[0] == layer_name else f"{new_name}-{key[0]}", *key[1:])
         if isinstance(key, tuple) and key[0] in rename:
             return (rename[key[0]], *key[1:])
+        if isinstance(key, tuple) and layer_of(key) in rename:
+            return (_TREE_NODE + rename[layer_of(key)], *key[1:])
         return (rename[key], 0) if isinstance(key, str) and key in rename else key
 
     layer_name = min((key for key in mapping if isinstance(key, tuple)), key=len)[0]
@@ -285,7 +294,7 @@ def _map_materialized(
         order = tuple(sorted(node.dependencies, key=str))
         refs = (TaskRef(new_key(dep)) for dep in order)
         tasks[new_key(key)] = Task(new_key(key), wrap(CallNode(node, order)), *refs)
-    return FoldedLayer(tasks)
+    return CotangentLayer(tasks) if isinstance(layer, CotangentLayer) else FoldedLayer(tasks)
 
 
 def assemble(layers: Mapping[str, Any], graph: HighLevelGraph, output: str) -> HighLevelGraph:

@@ -26,6 +26,7 @@ from dask_awkward.layers import AwkwardInputLayer, AwkwardTreeReductionLayer
 from dak_diff.engine.transform import used_primitives
 from dak_diff.engine.values import Pair, is_float, leaf_values
 from dak_diff.errors import NoRuleError
+from dak_diff.graph.layers import ExpandedTree
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, on_typetracers, primals
 from dak_diff.parameter import Parameter
 from dak_diff.rules.primitive import Primitive
@@ -188,6 +189,7 @@ def evaluate(
     if isinstance(layer, Blockwise):
         operands = [_operand(name, index, layer, values) for name, index in layer.indices]
         return wrap(CallTask(layer.task))(*operands)
+    layer = layer.tree if isinstance(layer, ExpandedTree) else layer
     if isinstance(layer, AwkwardTreeReductionLayer):
         final = Compose(layer.finalize_func or layer.tree_node_func, layer.concat_func)
         return wrap(final)([values[layer.name_input]])

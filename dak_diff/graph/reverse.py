@@ -24,6 +24,7 @@ from dask.blockwise import BlockIndex, Blockwise
 from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardTreeReductionLayer
 
+from dak_diff.engine.values import Cotangents
 from dak_diff.graph.active import Activity, State
 from dak_diff.graph.adjoint_tasks import (
     AddCotangents,
@@ -53,6 +54,7 @@ from dak_diff.graph.layers import (
     dependencies,
     is_sum_of_numbers,
     label_of,
+    layer_of,
     map_layer,
     operand_name,
     partitionwise,
@@ -101,6 +103,8 @@ class Reverse:
         self.places: dict[str, tuple[str, int]] = {}
         #: tree -> (forward layer it reads, result of the segment, position)
         self.picked: dict[str, tuple[str, str, int]] = {}
+        #: tree -> inner node that others read -> what gives cotangents to it
+        self.inner: dict[str, dict[Any, list[tuple[Any, int | None]]]] = {}
         #: layers of one task, whose result is the same for all partitions
         self.once: set[str] = set()
         #: layer -> (layer of cotangents, entry to take)
@@ -193,7 +197,7 @@ class Reverse:
         new = self._new_name("value", label_of(name), name)
 
         def wrap(fn: Callable) -> Callable:
-            return Compose(settle, OnPrimals(fn, label_of(name), self.activity.owner))
+            return Compose(settle, OnPrimals(fn, label_of(name), self.activity.owner, name))
 
         self.values[name], self.blocks[name] = new, len(layer.get_output_keys())
         sources = {dep: self._source(name, dep) for dep in upstream}
@@ -270,7 +274,8 @@ class Reverse:
         outputs = tuple(name for name in segment.members if self._is_needed(name, number))
         active = tuple(self._is_active(n) for n, _ in inputs)
         label = _label([step.label for step in steps if step.name not in self.pseudo])
-        fn = ForwardSegment(steps, outputs, active, self.activity.method, self.keep)
+        method, owner = self.activity.method, self.activity.owner
+        fn = ForwardSegment(steps, outputs, active, method, self.keep, owner)
         new = self._new_name("fwd", label, segment.members)
         blocks = {name: (n,) for name, n in numblocks.items()}
         self.layers[new] = partitionwise(new, fn, operands, blocks)
@@ -437,13 +442,13 @@ class Reverse:
         return new
 
     def _backward_barrier(self, name: str) -> None:
-        cotangent = self._cotangent(name)
-        if cotangent is None or not self._is_active(name):
-            return
         value, picked = self._value(name), None
+        cotangent, inner = self._cotangent(name), self.inner.get(value, {})
+        if (cotangent is None and not inner) or not self._is_active(name):
+            return
         if value in self.picked:
             forward, source, picked = self.picked[value]
-            if is_sum_of_numbers(self.graph.layers[name]):
+            if is_sum_of_numbers(self.graph.layers[name]) and cotangent is not None:
                 self._backward_sum(name, source, cotangent)
                 return
             sources = {forward: source}
@@ -454,12 +459,22 @@ class Reverse:
             self.layers[value],
             value,
             cotangent,
-            self._new_name("vjp", label_of(name), value, cotangent),
+            self._new_name("vjp", label_of(name), value, cotangent, inner),
             {v: self._is_active(s) for v, s in sources.items()},
-            partial(TransposeTask, label=label_of(name), method=self.activity.method, picked=picked),
+            partial(
+                TransposeTask,
+                label=label_of(name),
+                method=self.activity.method,
+                owner=self.activity.owner,
+                picked=picked,
+            ),
             [self.layers[v] for v in sources],
             {v: self._stand_in(s) for v, s in sources.items()},
+            inner,
         )
+        for tree, nodes in transposed.inner.items():
+            for key, given in nodes.items():
+                self.inner.setdefault(tree, {}).setdefault(key, []).extend(given)
         self.layers[transposed.name] = CotangentLayer(transposed.tasks)
         for source_value, parts in transposed.external.items():
             source = sources[source_value]
@@ -544,7 +559,7 @@ def _is_known(transpose: Callable, constants: tuple) -> bool:
     """Whether the transpose of arithmetic does not depend on the numbers: nan in their place does no harm."""
     if any(constant is None for constant in constants):
         return False
-    pulled = transpose({0: 1.0}, *constants)
+    pulled = transpose(Cotangents({0: 1.0}), *constants)
     return bool(pulled) and all(np.isfinite(c).all() for given in pulled for c in given.values())
 
 
@@ -557,18 +572,21 @@ class _TransposedLayer:
         The transposed tasks.
     external : dict
         Layer it reads -> partition -> (task, entry) that give cotangents to it.
+    inner : dict
+        Tree -> inner node that it reads -> the same.
     """
 
     def __init__(
         self,
         layer: Any,
         layer_name: str,
-        cotangent: str,
+        cotangent: str | None,
         name: str,
         active: dict[str, bool],
         transpose: Callable,
         upstream: list[Any],
         stand_ins: dict[str, Any],
+        given_inside: dict[Any, list[tuple[Any, int | None]]],
     ):
         self.name, self.active, self.transpose, self.stand_ins = name, active, transpose, stand_ins
         self.tasks: dict[Any, GraphNode] = {}
@@ -582,9 +600,11 @@ class _TransposedLayer:
                 for key, node in nodes.items()
             }
         )
-        given: dict[Any, list[tuple[Any, int | None]]] = {
-            key: [((cotangent, *key[1:]), None)] for key in nodes if key[0] == layer_name
-        }
+        self.inner: dict[str, dict[Any, list[tuple[Any, int | None]]]] = {}
+        given = {key: list(parts) for key, parts in given_inside.items()}
+        for key in nodes:
+            if key[0] == layer_name and cotangent is not None:
+                given.setdefault(key, []).append(((cotangent, *key[1:]), None))
         for key in reversed(list(order.static_order())):
             if key in given:
                 self._transpose(nodes, nodes[key], self._sum(given[key]), given)
@@ -604,7 +624,7 @@ class _TransposedLayer:
             self._give(nodes, node.target, (cotangent, None), given)
             return
         order = tuple(sorted(node.dependencies, key=str))
-        active = tuple(dep in nodes or self.active.get(dep[0], False) for dep in order)
+        active = tuple(dep in nodes or self.active.get(layer_of(dep), False) for dep in order)
         if not any(active):
             return
         transpose = self.transpose(CallNode(node, order), active)
@@ -621,3 +641,5 @@ class _TransposedLayer:
             given.setdefault(dep, []).append(what)
         elif dep[0] in self.external:
             self.external[dep[0]].setdefault(dep[1], []).append(what)
+        else:
+            self.inner.setdefault(layer_of(dep), {}).setdefault(dep, []).append(what)

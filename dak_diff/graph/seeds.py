@@ -16,7 +16,7 @@ from dak_diff.errors import StructureError
 from dak_diff.graph.wrt import Target
 from dak_diff.parameter import Parameter, content_token
 
-__all__ = ["Operand", "as_operand"]
+__all__ = ["NONE", "Operand", "as_operand", "unit"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,17 @@ class Operand:
     def as_task_argument(self) -> Any:
         """For a layer of one task."""
         return self.literal if self.name is None else TaskRef((self.name, 0))
+
+
+#: no tangent in one of several directions
+NONE = Operand("none")
+
+
+def unit(shape: tuple[int, ...], i: int) -> Operand:
+    """The tangent of component ``i`` of a parameter of this shape."""
+    tangent = np.zeros(shape)
+    tangent.flat[i] = 1.0
+    return Operand(content_token(tangent), literal=tangent if shape else 1.0)
 
 
 def as_operand(target: Target, tangent: Any, what: str = "tangent") -> Operand:

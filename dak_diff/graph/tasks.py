@@ -13,11 +13,14 @@ from typing import Any
 
 import awkward as ak
 import dask_awkward as dak
+import numpy as np
+from dask._task_spec import GraphNode
 from dask.blockwise import blockwise_token
 from dask.sizeof import sizeof
 
 from dak_diff.engine.transform import pushforward
 from dak_diff.engine.values import Pair, derivative_like, match_leaves, separated, stopped
+from dak_diff.graph.forwarded import Forwarded
 from dak_diff.rules.primitive import raw
 
 __all__ = [
@@ -28,7 +31,9 @@ __all__ = [
     "Seed",
     "TakePrimal",
     "TakeTangent",
+    "TakeTangents",
     "function_of",
+    "inside",
 ]
 
 
@@ -39,6 +44,8 @@ def _sizeof_pair(pair: Pair) -> int:
 
 
 def _walk(value: Any) -> Iterator[Any]:
+    value = value.primal if isinstance(value, Pair) else value
+    value = value.values if isinstance(value, Forwarded) else value
     if isinstance(value, (list, tuple)):
         for v in value:
             yield from _walk(v)
@@ -94,10 +101,10 @@ def stop(value: Any) -> Any:
 
 
 class _Labelled:
-    """A function with the label of the layer it came from, and the derivative it belongs to."""
+    """A function with the label and name of the layer it came from, and the derivative it belongs to."""
 
-    def __init__(self, fn: Callable, label: str, owner: str):
-        self.fn, self.label, self.owner = fn, label, owner
+    def __init__(self, fn: Callable, label: str, owner: str, origin: str = ""):
+        self.fn, self.label, self.owner, self.origin = fn, label, owner, origin
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.label}>"
@@ -106,8 +113,8 @@ class _Labelled:
 class Pushforward(_Labelled):
     """The function of an active layer, on pairs."""
 
-    def __init__(self, fn: Callable, label: str, owner: str, method: str):
-        super().__init__(fn, label, owner)
+    def __init__(self, fn: Callable, label: str, owner: str, method: str, origin: str = ""):
+        super().__init__(fn, label, owner, origin)
         self.method = method
 
     def __call__(self, *args: Any) -> Any:
@@ -170,6 +177,20 @@ def function_of(fn: Any) -> Any:
             return fn
 
 
+def inside(part: Any, attribute: str) -> Iterator[Any]:
+    """An attribute of a function of ours and of those inside it: ``owner``, ``origin``, ``steps``."""
+    if isinstance(part, (list, tuple)):
+        for p in part:
+            yield from inside(p, attribute)
+    elif isinstance(part, GraphNode):
+        yield from inside(getattr(part, "func", None), attribute)
+    elif type(part).__module__.startswith("dak_diff.graph"):
+        for name, value in vars(part).items():
+            if name == attribute:
+                yield value
+            yield from inside(value, attribute)
+
+
 class Seed:
     """Puts tangents on columns of a value; adds to what is already there.
 
@@ -209,10 +230,10 @@ def as_pair(value: Any, owner: str, width: int = 1) -> Pair:
 
 def _seed_column(pair: Pair, path: tuple[str, ...], tangents: list) -> Pair:
     column = pushforward(lambda value: separated(select(value, path)), (pair,), owner=pair.owner)
-    matched = [match_leaves(column.primal, tangent) for tangent in tangents]
+    matched = [{} if tangent is None else match_leaves(column.primal, tangent) for tangent in tangents]
     merged = dict(column.tangents)
-    for i in matched[0]:
-        seeds = tuple(directions[i] for directions in matched)
+    for i in dict.fromkeys(i for directions in matched for i in directions):
+        seeds = tuple(directions.get(i) for directions in matched)
         merged[i] = tuple(map(_add, column.tangents.get(i, (None,) * len(seeds)), seeds))
     column = Pair(column.primal, merged, pair.width, pair.owner)
     if not path:
@@ -221,7 +242,7 @@ def _seed_column(pair: Pair, path: tuple[str, ...], tangents: list) -> Pair:
 
 
 def _add(old: Any, new: Any) -> Any:
-    return new if old is None else old + new
+    return old if new is None else new if old is None else old + new
 
 
 class TakeTangent:
@@ -236,6 +257,28 @@ class TakeTangent:
         pair = as_pair(value, self.owner)
         chosen = {i: tangents[self.direction] for i, tangents in pair.tangents.items()}
         return derivative_like(pair.primal, {i: t for i, t in chosen.items() if t is not None})
+
+
+class TakeTangents:
+    """The tangents of several directions of a number or NumPy array, along trailing axes.
+
+    Parameters
+    ----------
+    directions : slice
+        Which.
+    shape : tuple of int
+        Of the trailing axes.
+    """
+
+    def __init__(self, owner: str, directions: slice, shape: tuple[int, ...]):
+        self.owner, self.directions, self.shape = owner, directions, shape
+
+    def __call__(self, value: Any) -> Any:
+        pair = as_pair(value, self.owner, self.directions.stop)
+        (given,) = pair.tangents.values() or [(None,) * pair.width]
+        zero = np.zeros_like(pair.primal)
+        tangents = [zero if t is None else t for t in given[self.directions]]
+        return np.stack(tangents, axis=-1).reshape(np.shape(zero) + self.shape)[()]
 
 
 class TakePrimal:

@@ -1,0 +1,148 @@
+"""Second derivatives of collections: lazy functions from a graph to the graph of its derivative."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from dak_diff.api import grad, jvp, plan
+from dak_diff.graph.collections import as_collection
+from dak_diff.graph.forward import Forward
+from dak_diff.graph.seeds import NONE, Operand, unit
+from dak_diff.graph.wrt import flatten_nested, resolve, unflatten_nested
+from dak_diff.parameter import Parameter
+
+__all__ = ["hessian", "hvp"]
+
+
+def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", residuals: str = "keep") -> Any:
+    """Hessian-vector product of a scalar collection, in the nesting of ``wrt``, lazily.
+
+    Parameters
+    ----------
+    expr : dask_awkward.Scalar
+        What is differentiated twice.
+    wrt : collection, or nested list, tuple or dict of collections
+        As for :func:`~dak_diff.jvp`.
+    tangents : collection, ak.Array, number, or a nest of them as ``wrt``; optional
+        The direction, as for :func:`~dak_diff.jvp`; none given: ones.
+    method : {"auto", "dual", "complex-step"}
+        Where partials come from. Second partials come from formulas.
+    residuals : {"keep", "recompute"}
+        As for :func:`~dak_diff.vjp`.
+
+    Returns
+    -------
+    collection, or the nesting of ``wrt``
+        For each ``wrt`` the sum over ``wrt`` of H_ij t_j, of its type (``n * var * float64 -> n * var *
+        float64``). Units: units of ``expr`` per unit of that ``wrt``, per unit of seed.
+
+    Raises
+    ------
+    DisconnectedError, TypeError, StructureError, NoRuleError, OptimizedGraphError
+        As :func:`~dak_diff.grad` and :func:`~dak_diff.jvp`. What ``expr`` is linear in gives zero.
+
+    Notes
+    -----
+    Laziness: the layers of the gradient and a tangent layer for each; nothing runs. Forward over reverse;
+    by an intermediate collection, which lies inside a segment of the gradient, reverse over forward.
+    At kinks: the derivative of the convention in docs/explain/kinks.md, never a delta function.
+
+    References
+    ----------
+    .. [1] B. A. Pearlmutter, *Fast exact multiplication by the Hessian*, Neural Computation 6 (1994) 147.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+    >>> dak_diff.hvp(dak.sum(x**3), wrt=x).compute().to_list()
+    [[6.0, 12.0], [18.0]]
+    """
+    gradients = grad(expr, wrt, method=method, residuals=residuals)
+    layers = {name for _, g in flatten_nested(gradients) for name in g.dask.layers}
+    if all(resolve(collection).base in layers for _, collection in flatten_nested(wrt)):
+        products = [
+            jvp(g, wrt, tangents, method=method, disconnected="zero") for _, g in flatten_nested(gradients)
+        ]
+        return unflatten_nested(wrt, products)
+    slope = jvp(expr, wrt, tangents, method=method)
+    return grad(slope, wrt, method=method, residuals=residuals, disconnected="zero")
+
+
+def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep") -> Any:
+    """Second derivatives of a scalar collection by parameters, lazily.
+
+    Parameters
+    ----------
+    expr : dask_awkward.Scalar
+        What is differentiated twice.
+    wrt : Parameter, or nested list, tuple or dict of parameters
+        Numbers and NumPy arrays.
+    method, residuals
+        As for :func:`hvp`.
+
+    Returns
+    -------
+    Scalar, or the nesting of ``wrt`` twice
+        Outer nesting: the first derivative, inner: the second. A block has the shape of its outer parameter
+        followed by that of its inner one (``float64``, ``3 * float64 -> 3 * 3 * float64``). Units: units of
+        ``expr`` per unit of both.
+
+    Raises
+    ------
+    TypeError
+        If a ``wrt`` is no parameter of numbers: a Hessian by a collection has as many numbers as the square
+        of its length; :func:`hvp` gives its products.
+    DisconnectedError, NoRuleError, OptimizedGraphError
+        As :func:`~dak_diff.grad`. What ``expr`` is linear in gives zero.
+
+    Notes
+    -----
+    Laziness: the layers of the gradient and a tangent layer for each; nothing runs. One pass over the data:
+    forward over reverse with one tangent for each component.
+
+    References
+    ----------
+    .. [1] B. A. Pearlmutter, *Fast exact multiplication by the Hessian*, Neural Computation 6 (1994) 147.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+    >>> a, b = dak_diff.parameter(0.5, name="a"), dak_diff.parameter([1.0, 2.0], name="b")
+    >>> expr = dak.sum(x * a * b[0] + x * b[1] ** 3)
+    >>> blocks = dask.compute(dak_diff.hessian(expr, {"a": a, "b": b}))[0]
+    >>> blocks["a"]["b"].tolist(), blocks["b"]["b"].tolist()
+    ([6.0, 0.0], [[0.0, 0.0], [0.0, 72.0]])
+    """
+    parameters = [collection for _, collection in flatten_nested(wrt)]
+    for parameter in parameters:
+        if not isinstance(parameter, Parameter) or isinstance(parameter.value, ak.Array):
+            raise TypeError(
+                f"hessian takes parameters that are numbers or NumPy arrays, not {parameter!r}; "
+                "hvp gives the product of any Hessian and a vector"
+            )
+    gradients = grad(expr, wrt, method=method, residuals=residuals)
+    rows = [_row(g, wrt, parameters, method) for _, g in flatten_nested(gradients)]
+    return unflatten_nested(wrt, rows)
+
+
+def _row(gradient: Any, wrt: Any, parameters: list[Parameter], method: str) -> Any:
+    """The derivatives of one gradient by all components of all parameters, from one pass."""
+    shapes = [np.shape(parameter.value) for parameter in parameters]
+    sizes = [math.prod(shape) for shape in shapes]
+    seeds: list[tuple[Operand, ...]] = []
+    for j, (shape, size) in enumerate(zip(shapes, sizes, strict=True)):
+        own = [unit(shape, i) for i in range(size)]
+        seeds.append((*[NONE] * sum(sizes[:j]), *own, *[NONE] * sum(sizes[j + 1 :])))
+    forward = Forward(plan(gradient, wrt, method, disconnected="zero"), seeds)
+    starts = np.cumsum([0, *sizes])
+    blocks = (
+        as_collection(gradient, *forward.tangents(slice(start, start + size), shape))
+        for start, size, shape in zip(starts, sizes, shapes, strict=False)
+    )
+    return unflatten_nested(wrt, blocks)
