@@ -1,6 +1,6 @@
 """Derivatives of dask-awkward analyses: lazily, over a cluster."""
 
-from dak_diff import eager
+from dak_diff import eager, testing
 from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, visualize, vjp
 from dak_diff.engine.custom import custom_jvp, custom_vjp
 from dak_diff.explain import explain
@@ -21,6 +21,7 @@ __all__ = [
     "parameter",
     "std",
     "stop_gradient",
+    "testing",
     "value_and_grad",
     "value_and_jvp",
     "var",

@@ -142,8 +142,9 @@ def vjp(
     method : {"auto", "dual", "complex-step"}
         Where partials come from.
     residuals : {"keep", "recompute"}
-        Keep what the forward pass knows until the backward pass needs it, or run the forward pass of
-        a partition again: less memory across a reduction, more time.
+        Keep what the forward pass knows until the backward pass needs it, or read a partition and run its
+        forward pass again: less memory across a reduction, more time. Functions must then give the same at
+        every call: one that draws random numbers without a seed gives the gradient of another draw.
     disconnected : {"raise", "zero"}
         What to do if no path leads from a ``wrt`` to ``expr``.
 

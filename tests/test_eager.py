@@ -344,3 +344,28 @@ def test_a_pullback_may_be_called_again_unless_it_is_consumed():
     assert pull(1.0, consume=True)[0].to_list() == first
     with pytest.raises(RuntimeError, match="consume"):
         pull(1.0)
+
+
+def test_categories_of_text_stay_what_they_are():
+    records = ak.zip(
+        {"x": [1.0, 2.0, 3.0], "tag": ak.str.to_categorical(ak.Array(["a", "b", "a"]))}, depth_limit=1
+    )
+
+    def doubled_if_categorical(r):
+        return r.x * (2.0 if ak.is_categorical(r.tag) else 1.0)
+
+    value, tangent = eager.jvp(doubled_if_categorical, (records,))
+    assert value.to_list() == [2.0, 4.0, 6.0]
+    assert tangent.to_list() == [2.0, 2.0, 2.0]
+    (cotangent,) = eager.vjp(doubled_if_categorical, (records,))[1](1.0)
+    assert cotangent.type == records.type
+
+
+def test_no_derivative_by_categories_of_numbers():
+    shared = ak.contents.IndexedArray(
+        ak.index.Index64(np.array([1, 0, 1])),
+        ak.contents.NumpyArray(np.array([1.5, 2.5])),
+        parameters={"__array__": "categorical"},
+    )
+    with pytest.raises(NoRuleError, match="entries of one category share one number"):
+        eager.vjp(lambda x: ak.from_categorical(x) * 2, (ak.Array(shared),))

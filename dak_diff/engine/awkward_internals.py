@@ -48,6 +48,7 @@ from awkward.operations import ak_to_layout
 
 from dak_diff.engine.array_module import ArrayModule
 from dak_diff.engine.buffer import Buffer, lost, plain
+from dak_diff.errors import NoRuleError
 from dak_diff.rules.primitive import Traced, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
 from dak_diff.rules.structure import index
@@ -62,6 +63,7 @@ __all__ = [
     "map_layout",
     "pack",
     "positions",
+    "refuse_categorical_numbers",
     "register_constant",
 ]
 
@@ -325,7 +327,8 @@ def _patch_awkward() -> None:
     apart by ``.item()``; other packages' constants are taken for their values.
     ``broadcast_and_apply``: constants beside such a number come to our backend.
     ``Content.to_backend``: an active layout is on the backend that it wraps already.
-    ``ListOffsetArray``: one place upstream makes offsets from a list and forgets the backend.
+    ``ListOffsetArray``, ``IndexedOptionArray``: places upstream make an index and forget the backend.
+    ``frombuffer``: ``ak.from_buffers`` of what carries a derivative says that it would be lost.
     ``RecordArray``: ``ak.Array({"x": x, "constant": numpy_array})`` brings its columns together.
     """
     if getattr(_dispatch.common_backend, "knows_dak_diff", False):
@@ -342,7 +345,9 @@ def _patch_awkward() -> None:
         module.common_backend = common_backend
     ak_to_layout._impl = _patched_to_layout(ak_to_layout._impl)
     _broadcasting.broadcast_and_apply = _patched_broadcast(_broadcasting.broadcast_and_apply)
-    ListOffsetArray.__init__ = _patched_list_init(ListOffsetArray.__init__)
+    ListOffsetArray.__init__ = _patched_index_init(ListOffsetArray.__init__, "offsets")
+    IndexedOptionArray.__init__ = _patched_index_init(IndexedOptionArray.__init__, "index")
+    ArrayModuleNumpyLike.frombuffer = _patched_frombuffer(ArrayModuleNumpyLike.frombuffer)
     RecordArray.__init__ = _patched_record_init(RecordArray.__init__)
     Content.to_backend = _patched_to_backend(Content.to_backend)
 
@@ -407,18 +412,27 @@ def _patched_to_backend(upstream: Callable) -> Callable:
     return to_backend
 
 
-def _patched_list_init(upstream: Callable) -> Callable:
+def _patched_index_init(upstream: Callable, name: str) -> Callable:
     @wraps(upstream)
-    def init(self: Any, offsets: Any, content: Any, **kwargs: Any) -> None:
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = dict(zip((name, "content"), args, strict=False)) | kwargs
+        index, content = given[name], given["content"]
         backend = getattr(content, "_backend", None)
-        if isinstance(backend, DiffBackend) and offsets.nplike is not backend.nplike:
-            offsets = offsets.to_nplike(backend.nplike)
-        upstream(self, offsets, content, **kwargs)
+        if isinstance(backend, DiffBackend) and index.nplike is not backend.nplike:
+            given[name] = index.to_nplike(backend.nplike)
+        elif isinstance(index.nplike, DiffNplike) and not isinstance(backend, (DiffBackend, type(None))):
+            given["content"] = content.to_backend(diff_backend(backend))
+        upstream(self, **given)
 
     return init
 
 
-# --------------------------------------------------------------------------- layouts
+def _patched_frombuffer(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def frombuffer(self: Any, buffer: Any, **kwargs: Any) -> Any:
+        return upstream(self, plain(buffer, "ak.from_buffers"), **kwargs)
+
+    return frombuffer
 
 
 def _patched_record_init(upstream: Callable) -> Callable:
@@ -431,6 +445,9 @@ def _patched_record_init(upstream: Callable) -> Callable:
         upstream(self, contents, fields, *args, **kwargs)
 
     return init
+
+
+# --------------------------------------------------------------------------- layouts
 
 
 def is_absent(data: Any) -> bool:
@@ -530,6 +547,8 @@ def pack(layout: Content) -> Content:
             contents, layout._fields, length=layout.length, parameters=parameters, backend=layout.backend
         )
     if isinstance(layout, IndexedArray):
+        if layout.parameter("__array__") == "categorical":
+            return IndexedArray(layout.index, pack(layout.content), parameters=parameters)
         return pack(layout.project())
     if layout.is_option:
         missing = plain(layout.mask_as_bool(valid_when=False), "a mask")
@@ -544,6 +563,21 @@ def pack(layout: Content) -> Content:
             compact[chosen] = np.arange(chosen.sum())
         return UnionArray(layout.tags, to_index(compact), contents, parameters=parameters)
     raise TypeError(f"unknown layout class {type(layout).__name__}")
+
+
+def refuse_categorical_numbers(layout: Content) -> None:
+    """Entries of one category share one number: there is no derivative by one of them alone."""
+    if isinstance(layout, RecordArray):
+        for content in layout.contents:
+            refuse_categorical_numbers(content)
+    elif layout.is_indexed and layout.parameter("__array__") == "categorical":
+        if any(leaf.dtype.kind in "fc" for leaf in leaves(layout.content)):
+            raise NoRuleError(
+                "no derivative by categorical numbers: entries of one category share one number. "
+                "ak.from_categorical gives each entry its own."
+            )
+    elif hasattr(layout, "content"):
+        refuse_categorical_numbers(layout.content)
 
 
 def positions(layout: Content, at: int | None = None) -> list[Any]:

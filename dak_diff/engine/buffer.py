@@ -200,6 +200,19 @@ class Buffer(NDArrayOperatorsMixin):
     def item(self, *args: Any) -> Any:
         return self._leave("x.item()").item(*args)
 
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._leave("export by DLPack").__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self._leave("export by DLPack").__dlpack_device__()
+
+    @property
+    def ctypes(self) -> Any:
+        return self._leave("x.ctypes").ctypes
+
+    def __round__(self, ndigits: int = 0) -> Any:
+        return self.module.round(self, ndigits)
+
     def tolist(self) -> Any:
         return self._leave("x.tolist()").tolist()
 

@@ -28,6 +28,7 @@ from dak_diff.engine.awkward_internals import (
     map_layout,
     pack,
     positions,
+    refuse_categorical_numbers,
 )
 from dak_diff.engine.buffer import Buffer
 from dak_diff.errors import StructureError
@@ -217,6 +218,7 @@ def separated(value: Any) -> Any:
     """
 
     def on_array(array: Any) -> Any:
+        refuse_categorical_numbers(_whole_layout(array))
         if isinstance(array, ak.Array):
             return _highlevel(pack(array.layout), array) if _refers_twice(array) else array
         return _highlevel(ak.record.Record(pack(_array_layout(array)), 0), array)
@@ -252,7 +254,8 @@ def _refers_twice(value: ak.Array) -> bool:
         return False
     return any(
         found is not None and not _increasing(found) and len(np.unique(found)) != found.size
-        for found in _positions(value)
+        for found, (leaf, is_text) in zip(_positions(value), leaf_data(value.layout), strict=True)
+        if is_float(leaf) and not is_text
     )
 
 

@@ -49,6 +49,7 @@ class Forward:
             for seed in directions:
                 if seed.graph is not None:
                     self.layers.update({n: repaired(layer) for n, layer in seed.graph.layers.items()})
+                    self.graph = HighLevelGraph.merge(self.graph, seed.graph)
         for name in activity.order:
             self._add(name, activity.states[name])
             for i, target in enumerate(self.targets):

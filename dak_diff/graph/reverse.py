@@ -114,6 +114,7 @@ class Reverse:
         self.inputs: dict[int, list[tuple[str, bool]]] = {}
         if seed.graph is not None:
             self.layers.update({n: repaired(layer) for n, layer in seed.graph.layers.items()})
+            self.graph = HighLevelGraph.merge(self.graph, seed.graph)
         self._build()
 
     # ---------------------------------------------------------------- the layers, and columns cut out
@@ -381,7 +382,8 @@ class Reverse:
             name = stack.pop()
             if name == forward:
                 return True
-            if name not in seen:
+            # What the user made waits for nothing that was made here.
+            if name not in seen and name not in self.graph.layers:
                 seen.add(name)
                 stack.extend(dependencies(self.layers[name], self.layers))
         return False
@@ -512,15 +514,17 @@ class Reverse:
         column = self.columns[i]
         name = self._new_name("gradient", label_of(target.base), target.columns, column, self.seed.token)
         operands: list[tuple[Any, Any]]
-        if target.base not in self.activity.states:
+        upstream = target.base in self.activity.states
+        if not upstream:
             self._know(target.collection)
-            fn, operands = TakeGradient(()), [(target.collection.name, ("i",)), self._operand(None)]
-        elif target.on_all_partitions:
-            cotangent = self._cotangent(column)
+        if target.on_all_partitions:
+            cotangent = self._cotangent(column) if upstream else None
             given = None if cotangent is None else TaskRef((cotangent, 0))
-            value = TaskRef((self._value(column), 0))
+            value = TaskRef((self._value(column) if upstream else target.collection.name, 0))
             self.layers[name] = single_task(name, TakeGradient(()), value, given)
             return assemble(self.layers, self.graph, name), name
+        if not upstream:
+            fn, operands = TakeGradient(()), [(target.collection.name, ("i",)), self._operand(None)]
         else:
             forward, position = self.places[column]
             ((backward, entry),) = self.given.get(column, [(None, None)])
