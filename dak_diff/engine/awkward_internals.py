@@ -567,7 +567,7 @@ def pack(layout: Content) -> Content:
 
 def refuse_categorical_numbers(layout: Content) -> None:
     """Entries of one category share one number: there is no derivative by one of them alone."""
-    if isinstance(layout, RecordArray):
+    if isinstance(layout, (RecordArray, UnionArray)):
         for content in layout.contents:
             refuse_categorical_numbers(content)
     elif layout.is_indexed and layout.parameter("__array__") == "categorical":
