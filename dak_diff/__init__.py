@@ -3,12 +3,14 @@
 from dak_diff import eager, testing
 from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, visualize, vjp
 from dak_diff.engine.custom import custom_jvp, custom_vjp
+from dak_diff.engine.stepped import complex_step
 from dak_diff.explain import explain
 from dak_diff.parameter import parameter
 from dak_diff.second_order import hessian, hvp
 from dak_diff.statistics import mean, std, var
 
 __all__ = [
+    "complex_step",
     "custom_jvp",
     "custom_vjp",
     "eager",

@@ -40,7 +40,7 @@ from dak_diff.rules.structure import concatenate, index, real_if, reshape
 __all__ = ["CustomJvp", "CustomVjp", "custom_jvp", "custom_vjp"]
 
 
-class _Call:
+class Call:
     """One call of a function that has a rule.
 
     Parameters
@@ -81,7 +81,7 @@ def _replaced(value: Any, leaves: dict[int, Any]) -> Any:
     return map_leaves(value, numbered(lambda leaf, is_text, i: leaves.get(i, leaf)))
 
 
-def _float_leaves(value: Any) -> dict[int, Any]:
+def float_leaves(value: Any) -> dict[int, Any]:
     found: dict[int, Any] = {}
 
     def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
@@ -93,7 +93,7 @@ def _float_leaves(value: Any) -> dict[int, Any]:
     return found
 
 
-def _vector(leaves: dict[int, Any]) -> Any:
+def vector(leaves: dict[int, Any]) -> Any:
     """All leaves behind one another."""
     flat = [reshape(leaf, shape=(-1,)) for leaf in leaves.values()]
     if len(flat) < 2:
@@ -104,7 +104,7 @@ def _vector(leaves: dict[int, Any]) -> Any:
 def _parts(like: Any, flat: Any) -> dict[int, Any]:
     """The leaves that a vector holds."""
     parts, start = {}, 0
-    for i, leaf in _float_leaves(like).items():
+    for i, leaf in float_leaves(like).items():
         stop = start + math.prod(np.shape(leaf))
         part = flat if (start, stop) == (0, len(flat)) else index(flat, key=slice(start, stop))
         parts[i] = real_if(reshape(part, shape=np.shape(leaf)), dtype_of(leaf))
@@ -112,7 +112,7 @@ def _parts(like: Any, flat: Any) -> dict[int, Any]:
     return parts
 
 
-class _Rule(Primitive):
+class Rule(Primitive):
     """A function with a rule, as a primitive."""
 
     kind = "custom"
@@ -123,20 +123,20 @@ class _Rule(Primitive):
     def __reduce__(self) -> tuple:
         return (type(self), (self.function,))
 
-    def _matched(self, call: _Call, tangent: Any) -> Any:
+    def _matched(self, call: Call, tangent: Any) -> Any:
         """The tangent of the result as a vector."""
         try:
-            return _vector(match_leaves(call.out, tangent))
+            return vector(match_leaves(call.out, tangent))
         except StructureError as error:
             raise StructureError(f"the jvp rule of {self.name!r}: {error}") from None
 
 
-class _JvpRule(_Rule):
+class _JvpRule(Rule):
     """y_dot by the user's rule; x_bar is its transpose in the tangents."""
 
-    def impl(self, *leaves: Any, call: _Call) -> Any:
+    def impl(self, *leaves: Any, call: Call) -> Any:
         call.out = settled(separated(self.function.fn(*call.arguments(leaves))))
-        return _vector(_float_leaves(call.out))
+        return vector(float_leaves(call.out))
 
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
         return (params["call"], args)
@@ -157,13 +157,13 @@ class _JvpRule(_Rule):
         return tuple(pulled.get(i) for i in range(len(zeros)))
 
 
-class _VjpRule(_Rule):
+class _VjpRule(Rule):
     """x_bar by the user's rule; y_dot is its transpose in the cotangent."""
 
-    def impl(self, *leaves: Any, call: _Call) -> Any:
+    def impl(self, *leaves: Any, call: Call) -> Any:
         out, call.kept = self._forward(call.arguments(leaves))
         call.out = settled(separated(out))
-        return _vector(_float_leaves(call.out))
+        return vector(float_leaves(call.out))
 
     def _forward(self, args: tuple) -> tuple:
         result = self.function.vjp_rule()[0](*args)
@@ -179,7 +179,7 @@ class _VjpRule(_Rule):
         return (call, Kept(self._forward(call.arguments(args))[1] if nested else call.kept))
 
     def push(self, residuals: tuple, tangents: tuple) -> Any:
-        zeros = np.zeros_like(raw(_vector(_float_leaves(residuals[0].out))))
+        zeros = np.zeros_like(raw(vector(float_leaves(residuals[0].out))))
         active = tuple(tangent is not None for tangent in tangents)
 
         def pulled(flat: Any) -> tuple:
@@ -212,10 +212,10 @@ class _VjpRule(_Rule):
         return found
 
 
-class _Function:
+class RuledFunction:
     """A function of arrays that brings its own rule."""
 
-    _primitive: type[_Rule]
+    _primitive: type[Rule]
     __name__: str
     __qualname__: str
 
@@ -243,7 +243,7 @@ class _Function:
                 active[i] = leaf
             return raw(leaf)
 
-        call = _Call(map_leaves(args, numbered(on_leaf)), tuple(active))
+        call = Call(map_leaves(args, numbered(on_leaf)), tuple(active))
         flat = self._primitive(self)(*active.values(), call=call)
         return _replaced(call.out, _parts(call.out, flat)) if isinstance(flat, Traced) else call.out
 
@@ -258,13 +258,13 @@ class _Function:
         return (_rebuilt, (type(self), self.fn, rules))
 
 
-def _rebuilt(cls: type[_Function], fn: Callable, rules: dict[str, Callable]) -> _Function:
+def _rebuilt(cls: type[RuledFunction], fn: Callable, rules: dict[str, Callable]) -> RuledFunction:
     function = cls(fn)
     vars(function).update(rules)
     return function
 
 
-class CustomJvp(_Function):
+class CustomJvp(RuledFunction):
     """What :func:`custom_jvp` makes of a function."""
 
     _primitive = _JvpRule
@@ -280,7 +280,7 @@ class CustomJvp(_Function):
         return self._jvp_rule
 
 
-class CustomVjp(_Function):
+class CustomVjp(RuledFunction):
     """What :func:`custom_vjp` makes of a function."""
 
     _primitive = _VjpRule
