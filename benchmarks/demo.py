@@ -1,7 +1,7 @@
 """The main job, small: a dijet mass on eight partitions of Parquet, and its derivative by a calibration.
 
 Run by ci/demo. Writes demo-output/: the dataset, spectrum.png and, where graphviz is
-installed, graph.png.
+installed, graph.png and gradient.png.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from dask.diagnostics import ProgressBar
 
 import dak_diff
-from benchmarks.dijets import dijet_mass, write_dataset
+from benchmarks.dijets import FIELDS, dijet_mass, write_dataset
 from dak_diff import eager
 
 mpl.use("Agg")
@@ -51,11 +51,19 @@ def main() -> None:
     step = 1e-9
     print(f"{'difference':<13} central, step {step:g}{'':<8}derivative {difference(jets, step):.6f} GeV")
 
+    value, gradient = dak_diff.value_and_grad(mean, wrt={field: jets[field] for field in FIELDS})
+    # The scale multiplies every pt by 1 + alpha * f(eta): the chain rule gives the same derivative.
+    f = 1 + 0.1 * jets.eta**2
+    (chained,) = dask.compute(dak.sum(gradient["pt"] * jets.pt * f / (1 + ALPHA * f)))
+    print(f"{'reverse':<13} through the gradient by every pt     derivative {chained:.6f} GeV")
+
     dm = dak_diff.jvp(mass, wrt=alpha)
     draw(*dask.compute(mass, dm))
     if shutil.which("dot"):
         dm.visualize(str(OUTPUT / "graph"), format="png")
         print(f"wrote {OUTPUT / 'graph.png'}: the layers of the derivative")
+        dak_diff.visualize(gradient["pt"], filename=str(OUTPUT / "gradient"), detail="operations")
+        print(f"wrote {OUTPUT / 'gradient.png'}: the gradient by pt, operation by operation")
 
 
 def sine_over_x() -> None:
