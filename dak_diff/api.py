@@ -20,7 +20,17 @@ from dak_diff.graph.tasks import stop
 from dak_diff.graph.wrt import Target, flatten_nested, resolve, unflatten_nested
 from dak_diff.parameter import Parameter, derive
 
-__all__ = ["grad", "jvp", "plan", "stop_gradient", "value_and_grad", "value_and_jvp", "visualize", "vjp"]
+__all__ = [
+    "grad",
+    "jvp",
+    "match_nest",
+    "plan",
+    "stop_gradient",
+    "value_and_grad",
+    "value_and_jvp",
+    "visualize",
+    "vjp",
+]
 
 
 def jvp(
@@ -113,7 +123,7 @@ def value_and_jvp(
     [14.0, 12.0]
     """
     activity = plan(expr, wrt, method, disconnected)
-    directions = _match_nest(wrt, tangents)
+    directions = match_nest(wrt, tangents)
     seeds = [(as_operand(t, d),) for t, d in zip(activity.targets, directions, strict=True)]
     forward = Forward(activity, seeds)
     return as_collection(expr, *forward.value()), as_collection(expr, *forward.tangent())
@@ -369,7 +379,7 @@ def _check(expr: Any, method: str, disconnected: str) -> None:
         raise ValueError(f'disconnected must be "raise" or "zero", not {disconnected!r}')
 
 
-def _match_nest(wrt: Any, tangents: Any) -> list:
+def match_nest(wrt: Any, tangents: Any) -> list:
     """The tangent of each target, from a nest like that of ``wrt``."""
     if tangents is None or isinstance(tangents, (int, float)):
         return [1.0 if tangents is None else tangents for _ in flatten_nested(wrt)]

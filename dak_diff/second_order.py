@@ -6,9 +6,12 @@ import math
 from typing import Any
 
 import awkward as ak
+import dask_awkward as dak
 import numpy as np
 
-from dak_diff.api import grad, jvp, plan
+from dak_diff.api import grad, jvp, match_nest, plan
+from dak_diff.engine.values import derivative_like, match_leaves
+from dak_diff.graph.active import ancestors
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.forward import Forward
 from dak_diff.graph.seeds import NONE, Operand, unit
@@ -48,7 +51,7 @@ def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", resi
     Notes
     -----
     Laziness: the layers of the gradient and a tangent layer for each; nothing runs. Forward over reverse;
-    by an intermediate collection, which lies inside a segment of the gradient, reverse over forward.
+    where one ``wrt`` is computed from another, block by block, in either order.
     At kinks: the derivative of the convention in docs/explain/kinks.md, never a delta function.
 
     References
@@ -69,8 +72,45 @@ def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", resi
             jvp(g, wrt, tangents, method=method, disconnected="zero") for _, g in flatten_nested(gradients)
         ]
         return unflatten_nested(wrt, products)
-    slope = jvp(expr, wrt, tangents, method=method)
-    return grad(slope, wrt, method=method, residuals=residuals, disconnected="zero")
+    return unflatten_nested(wrt, _in_pairs(expr, wrt, tangents, method, residuals))
+
+
+def _in_pairs(expr: Any, wrt: Any, tangents: Any, method: str, residuals: str) -> list[Any]:
+    """Block by block, each in the order that leaves both collections where they can be perturbed."""
+    collections = [collection for _, collection in flatten_nested(wrt)]
+    bases = [resolve(collection).base for collection in collections]
+    products = []
+    for inner, base in zip(collections, bases, strict=True):
+        upstream = ancestors(expr.dask, [base])
+        blocks = []
+        for outer, other, tangent in zip(collections, bases, match_nest(wrt, tangents), strict=True):
+            if other != base and other in upstream:
+                gradient = grad(expr, inner, method=method, residuals=residuals)
+                blocks.append(jvp(gradient, outer, tangent, method=method, disconnected="zero"))
+            else:
+                slope = jvp(expr, outer, tangent, method=method)
+                blocks.append(grad(slope, inner, method=method, residuals=residuals, disconnected="zero"))
+        products.append(_sum(blocks))
+    return products
+
+
+def _sum(blocks: list[Any]) -> Any:
+    if len(blocks) == 1 or not isinstance(blocks[0], dak.Array):
+        return sum(blocks[1:], blocks[0])
+    return dak.map_partitions(_added, *blocks, label="add-blocks", meta=blocks[0]._meta)
+
+
+def _added(first: Any, *others: Any) -> Any:
+    """The sum of the numbers of arrays of one type, records included."""
+    if dak.lib.core.is_typetracer(first):
+        return first
+    leaves = match_leaves(first, first)
+    for other in others:
+        leaves = {
+            i: leaf + matched
+            for (i, leaf), matched in zip(leaves.items(), match_leaves(first, other).values(), strict=True)
+        }
+    return derivative_like(first, leaves)
 
 
 def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep") -> Any:

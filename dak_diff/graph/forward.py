@@ -40,8 +40,9 @@ class Forward:
         self.activity, self.seeds = activity, seeds
         self.graph, self.expr, self.targets = activity.graph, activity.expr, activity.targets
         tokens = [[seed.token for seed in directions] for directions in seeds]
-        self.token = tokenize(activity.method, [(t.base, t.columns) for t in self.targets], tokens)
         self.owner = activity.owner
+        bases = [(t.base, t.columns) for t in self.targets]
+        self.token = tokenize(activity.method, bases, tokens, self.owner)
         self.layers: dict[str, Any] = {}
         self.pairs: dict[str, str] = {}
         self.primals: dict[str, str] = {}
@@ -81,7 +82,8 @@ class Forward:
     def _seed(self, name: str, i: int) -> None:
         target, seeds = self.targets[i], self.seeds[i]
         fn, below = Seed(target.columns, target.label, self.owner), self._below(name)
-        new = f"seed-{label_of(name)}-{tokenize(below, target.columns, [s.token for s in seeds])}"
+        token = tokenize(below, target.columns, [s.token for s in seeds], self.owner)
+        new = f"seed-{label_of(name)}-{token}"
         if target.on_all_partitions:
             arguments = (seed.as_task_argument() for seed in seeds)
             self.layers[new] = single_task(new, fn, TaskRef((below, 0)), *arguments)

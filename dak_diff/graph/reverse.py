@@ -89,7 +89,7 @@ class Reverse:
         self.activity, self.seed, self.keep = activity, seed, keep
         self.graph, self.expr, self.targets = activity.graph, activity.expr, activity.targets
         bases = [(t.base, t.columns) for t in self.targets]
-        self.token = tokenize(activity.method, bases, self.expr.name, keep)
+        self.token = tokenize(activity.method, bases, self.expr.name, keep, activity.owner)
         self.layers: dict[str, Any] = {}
         #: layer -> layer that gives its plain value in this graph
         self.values: dict[str, str] = {}

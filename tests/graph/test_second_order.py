@@ -156,14 +156,44 @@ def test_by_an_intermediate_collection():
     assert_close(
         dd.hvp(expr, y, 0.5).compute(), eager.jvp(gradients, (primal, zero), (0.0, 0.5))[1][1], 1e-12
     )
+    products = dask.compute(*dd.hvp(expr, [x, y], [1.0, 0.5]))
+    assert_close(list(products), list(eager.jvp(gradients, (primal, zero), (1.0, 0.5))[1]), 1e-12)
     # Where y lies between the other one and the value, layers of a derivative take its place.
     for derivative in (dd.grad(expr, [x, y])[1], dd.jvp(expr, x), dd.grad(expr, x)):
         for again in (dd.jvp, dd.vjp):
             for disconnected in ("raise", "zero"):
                 with pytest.raises(NoRuleError, match=r"lies inside a derivative"):
                     again(derivative, y, disconnected=disconnected)
-    with pytest.raises(NoRuleError, match=r"lies inside a derivative"):
-        dd.hvp(expr, [x, y])
+
+
+def test_by_collections_that_are_computed_from_one_another():
+    """Three in a chain, the last one with records; and a parameter beside them."""
+    jets = array_of("jets")
+    lazy, p = collection(jets, SPLITS["empty middle"]), dd.parameter(0.5, name="p")
+    first = dak.zip({"a": np.sin(lazy.pt) * p, "b": lazy.eta**2})
+    second = dak.zip({"a": first.a * first.b, "b": first.b})
+    expr = np.log(dak.sum(second.a**2 * second.b * lazy.pt))
+
+    def function(pt, p, first_a, first_b, second_a):
+        a, b = np.sin(pt) * p + first_a, jets.eta**2 + first_b
+        return np.log(ak.sum((a * b + second_a) ** 2 * b * pt))
+
+    zero = ak.zeros_like(jets.pt)
+    point, direction = (jets.pt, 0.5, zero, zero, zero), (0.25, 1.0, 0.5, 0.5, -1.0)
+    _, want = eager.jvp(lambda *x: eager.vjp(function, x)[1](1.0), point, direction)
+    wrt = [lazy.pt, p, first, second.a]
+    got = dask.compute(*dd.hvp(expr, wrt, [0.25, 1.0, 0.5, -1.0]))
+    assert_close([got[0], got[1], got[3]], [want[0], want[1], want[4]], 1e-12)
+    assert_close([got[2].a, got[2].b], list(want[2:4]), 1e-12)
+
+
+def test_derivatives_of_several_orders_at_once():
+    """A layer may be differentiated in one graph for the first time and in another for the second."""
+    x, a, _, _ = example()
+    y = np.sin(x * a)
+    expr = np.log(dak.sum(y**3 * x))
+    parts = [dd.jvp(expr, a), dd.jvp(dd.grad(expr, y), a), dd.jvp(y, a), dd.hvp(expr, a), dd.grad(expr, a)]
+    assert_close(list(dask.compute(*parts)), [part.compute() for part in parts], 1e-14)
 
 
 def test_columns_and_what_is_linear():
