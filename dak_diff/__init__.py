@@ -5,6 +5,7 @@ from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp
 from dak_diff.engine.custom import custom_jvp, custom_vjp
 from dak_diff.engine.stepped import complex_step
 from dak_diff.explain import explain
+from dak_diff.jacobian import jacobian
 from dak_diff.parameter import parameter
 from dak_diff.second_order import hessian, hvp
 from dak_diff.statistics import mean, std, var
@@ -18,6 +19,7 @@ __all__ = [
     "grad",
     "hessian",
     "hvp",
+    "jacobian",
     "jvp",
     "mean",
     "parameter",

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import awkward as ak
 import dask_awkward as dak
-import numpy as np
 
-from dak_diff.api import grad, jvp, match_nest, plan
+from dak_diff.api import grad, jvp, match_nest
 from dak_diff.engine.values import derivative_like, match_leaves
 from dak_diff.graph.active import ancestors
-from dak_diff.graph.collections import as_collection
-from dak_diff.graph.forward import Forward
-from dak_diff.graph.seeds import NONE, Operand, unit
 from dak_diff.graph.wrt import flatten_nested, resolve, unflatten_nested
-from dak_diff.parameter import Parameter
+from dak_diff.jacobian import jacobian
 
 __all__ = ["hessian", "hvp"]
 
@@ -159,30 +153,5 @@ def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep
     >>> blocks["a"]["b"].tolist(), blocks["b"]["b"].tolist()
     ([6.0, 0.0], [[0.0, 0.0], [0.0, 72.0]])
     """
-    parameters = [collection for _, collection in flatten_nested(wrt)]
-    for parameter in parameters:
-        if not isinstance(parameter, Parameter) or isinstance(parameter.value, ak.Array):
-            raise TypeError(
-                f"hessian takes parameters that are numbers or NumPy arrays, not {parameter!r}; "
-                "hvp gives the product of any Hessian and a vector"
-            )
     gradients = grad(expr, wrt, method=method, residuals=residuals)
-    rows = [_row(g, wrt, parameters, method) for _, g in flatten_nested(gradients)]
-    return unflatten_nested(wrt, rows)
-
-
-def _row(gradient: Any, wrt: Any, parameters: list[Parameter], method: str) -> Any:
-    """The derivatives of one gradient by all components of all parameters, from one pass."""
-    shapes = [np.shape(parameter.value) for parameter in parameters]
-    sizes = [math.prod(shape) for shape in shapes]
-    seeds: list[tuple[Operand, ...]] = []
-    for j, (shape, size) in enumerate(zip(shapes, sizes, strict=True)):
-        own = [unit(shape, i) for i in range(size)]
-        seeds.append((*[NONE] * sum(sizes[:j]), *own, *[NONE] * sum(sizes[j + 1 :])))
-    forward = Forward(plan(gradient, wrt, method, disconnected="zero"), seeds)
-    starts = np.cumsum([0, *sizes])
-    blocks = (
-        as_collection(gradient, *forward.tangents(slice(start, start + size), shape))
-        for start, size, shape in zip(starts, sizes, shapes, strict=False)
-    )
-    return unflatten_nested(wrt, blocks)
+    return jacobian(gradients, wrt, method=method, disconnected="zero")

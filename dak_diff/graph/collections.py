@@ -48,8 +48,8 @@ class DerivativeScalar(_Drawn, dak.Scalar):
     """A dask-awkward Scalar that holds a derivative."""
 
 
-def as_collection(like: Any, graph: HighLevelGraph, name: str) -> Any:
-    """The collection of layer ``name``, of the type and partitions of another."""
+def as_collection(like: Any, graph: HighLevelGraph, name: str, meta: Any = None) -> Any:
+    """The collection of layer ``name``, of the partitions of another, and of its type if there is no meta."""
     if isinstance(like, dak.Array):
-        return DerivativeArray(graph, name, like._meta, like.divisions)
+        return DerivativeArray(graph, name, like._meta if meta is None else meta, like.divisions)
     return DerivativeScalar(graph, name, None, like.dtype)

@@ -109,10 +109,11 @@ class Forward:
         """The graph of the tangent, and the name of its layer."""
         return self._output("tangent", TakeTangent(self.owner))
 
-    def tangents(self, directions: slice, shape: tuple[int, ...]) -> tuple[HighLevelGraph, str]:
-        """The graph of several tangents of a number or NumPy array, along trailing axes, and its layer."""
-        role = f"tangents-{directions.start}-{directions.stop}"
-        return self._output(role, TakeTangents(self.owner, directions, shape))
+    def tangents(self, directions: slice, shape: tuple[int, ...]) -> tuple[HighLevelGraph, str, Any]:
+        """The graph of several tangents along trailing axes, the name of its layer, and its meta."""
+        take = TakeTangents(self.owner, directions, shape)
+        meta = take.meta(self.expr._meta) if isinstance(self.expr, dak.Array) else None
+        return *self._output(f"tangents-{directions.start}-{directions.stop}", take), meta
 
     def _output(self, role: str, taker: Callable) -> tuple[HighLevelGraph, str]:
         below = self._below(self.expr.name)

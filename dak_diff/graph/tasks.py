@@ -18,8 +18,18 @@ from dask._task_spec import GraphNode
 from dask.blockwise import blockwise_token
 from dask.sizeof import sizeof
 
+from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.transform import pushforward
-from dak_diff.engine.values import Pair, derivative_like, match_leaves, separated, stopped
+from dak_diff.engine.values import (
+    Pair,
+    derivative_like,
+    is_float,
+    map_leaves,
+    match_leaves,
+    numbered,
+    separated,
+    stopped,
+)
 from dak_diff.graph.forwarded import Forwarded
 from dak_diff.rules.primitive import raw
 
@@ -260,7 +270,7 @@ class TakeTangent:
 
 
 class TakeTangents:
-    """The tangents of several directions of a number or NumPy array, along trailing axes.
+    """The tangents of several directions, along trailing axes behind every floating-point number.
 
     Parameters
     ----------
@@ -274,11 +284,25 @@ class TakeTangents:
         self.owner, self.directions, self.shape = owner, directions, shape
 
     def __call__(self, value: Any) -> Any:
+        if any_typetracer((value,)):
+            return self.meta(value)
         pair = as_pair(value, self.owner, self.directions.stop)
-        (given,) = pair.tangents.values() or [(None,) * pair.width]
-        zero = np.zeros_like(pair.primal)
-        tangents = [zero if t is None else t for t in given[self.directions]]
-        return np.stack(tangents, axis=-1).reshape(np.shape(zero) + self.shape)[()]
+        none = (None,) * pair.width
+
+        def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
+            if is_text or is_absent(leaf) or not is_float(leaf):
+                return leaf if is_text or is_absent(leaf) else np.zeros_like(leaf)
+            zero = np.zeros_like(leaf)
+            stacked = [zero if t is None else t for t in pair.tangents.get(i, none)[self.directions]]
+            return np.stack(stacked, axis=-1).reshape(np.shape(zero) + self.shape)[()]
+
+        return map_leaves(pair.primal, numbered(on_leaf))
+
+    def meta(self, value: Any) -> Any:
+        """What comes of a typetracer: the same on an array of length zero."""
+        ak.typetracer.touch_data(value)
+        empty = self(ak.typetracer.length_zero_if_typetracer(value))
+        return ak.Array(empty.layout.to_typetracer(forget_length=True), behavior=empty.behavior)
 
 
 class TakePrimal:

@@ -219,7 +219,7 @@ def test_schedulers(scheduler, request):
 
 def test_errors():
     x, a, _, expr = example()
-    with pytest.raises(TypeError, match=r"hessian takes parameters.*hvp"):
+    with pytest.raises(TypeError, match=r"hessian take parameters.*hvp"):
         dd.hessian(expr, [a, x])
     with pytest.raises(TypeError, match="grad needs a scalar"):
         dd.hvp(x**2, x)
