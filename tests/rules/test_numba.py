@@ -14,6 +14,9 @@ from dak_diff.errors import NoRuleError
 
 numba = pytest.importorskip("numba")
 
+# numba looks at a flag of arrays that NumPy 2.0 broadcasts for Awkward; so it does without a derivative.
+pytestmark = pytest.mark.filterwarnings("ignore:future versions will not create a writeable:FutureWarning")
+
 X = ak.Array([[1.0, 2.0], [], [-3.0]])
 #: d/dx (x y + sin x) at y = 2
 SLOPES = [[2 + math.cos(1), 2 + math.cos(2)], [], [2 + math.cos(3)]]
