@@ -7,8 +7,9 @@ from typing import Any
 import dask_awkward as dak
 
 from dak_diff.api import grad, jvp, match_nest
-from dak_diff.engine.values import derivative_like, match_leaves
+from dak_diff.engine.values import Cotangents, derivative_like, match_leaves
 from dak_diff.graph.active import ancestors
+from dak_diff.graph.adjoint_tasks import add_cotangents
 from dak_diff.graph.wrt import flatten_nested, resolve, unflatten_nested
 from dak_diff.jacobian import jacobian
 
@@ -98,13 +99,8 @@ def _added(first: Any, *others: Any) -> Any:
     """The sum of the numbers of arrays of one type, records included."""
     if dak.lib.core.is_typetracer(first):
         return first
-    leaves = match_leaves(first, first)
-    for other in others:
-        leaves = {
-            i: leaf + matched
-            for (i, leaf), matched in zip(leaves.items(), match_leaves(first, other).values(), strict=True)
-        }
-    return derivative_like(first, leaves)
+    total = add_cotangents(Cotangents(match_leaves(first, value)) for value in (first, *others))
+    return derivative_like(first, total or {})
 
 
 def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep") -> Any:

@@ -24,7 +24,7 @@ from dak_diff.engine.values import is_float, leaf_values, map_leaves
 from dak_diff.graph.active import Activity, State, ancestors
 from dak_diff.graph.collections import DerivativeScalar, as_collection
 from dak_diff.graph.layers import assemble, label_of, map_layer, partitionwise, repaired, single_task
-from dak_diff.graph.seeds import Operand, as_operand
+from dak_diff.graph.seeds import Operand, as_operand, from_pieces
 from dak_diff.graph.tasks import OnPrimals, any_typetracer, select
 from dak_diff.graph.wrt import Target, flatten_nested, resolve
 from dak_diff.parameter import Parameter, ParameterLayer, content_token
@@ -197,7 +197,8 @@ class _Numbers:
         marked = _map_floats(piece, mark)
         if not isinstance(marked, ak.Array):
             return "".join(f"[{n}]" for n in np.argwhere(np.atleast_1d(marked))[0][: np.ndim(marked)])
-        path = next(_marked(marked.to_list(), ()))
+        found = flatten_nested(marked.to_list())
+        path = next(path for path, number in found if isinstance(number, (float, complex)) and number == 1.0)
         if isinstance(piece, ak.Record):
             return "".join(map(_step, path[1:]))
         before = sum(len(p) for p in self.pieces[:i])
@@ -206,18 +207,6 @@ class _Numbers:
 
 def _step(key: Any) -> str:
     return f".{key}" if isinstance(key, str) else f"[{key}]"
-
-
-def _marked(value: Any, path: tuple) -> Iterator[tuple]:
-    """Where the only float that is one is, in what ``to_list`` gives."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from _marked(part, (*path, key))
-    elif isinstance(value, (list, tuple)):
-        for i, part in enumerate(value):
-            yield from _marked(part, (*path, i))
-    elif isinstance(value, (float, complex)) and value == 1.0:
-        yield path
 
 
 def _per_partition(collection: Any) -> list:
@@ -263,15 +252,11 @@ def _random_like(pieces: list, rng: np.random.Generator) -> list:
     return [like(piece) for piece in pieces]
 
 
-def _identity(piece: Any) -> Any:
-    return piece
-
-
 def _from_pieces(pieces: list, like: Any, label: str) -> Any:
     """Values of the partitions of a collection, as what a seed may be."""
     if not isinstance(like, dak.Array):
         return pieces[0]
-    return dak.from_map(_identity, pieces, meta=like._meta, label=label, token=content_token(pieces))
+    return from_pieces(pieces, like._meta, label, content_token(pieces))
 
 
 @dataclass(frozen=True)

@@ -415,9 +415,14 @@ def _patched_to_backend(upstream: Callable) -> Callable:
 def _patched_index_init(upstream: Callable, name: str) -> Callable:
     @wraps(upstream)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        given = dict(zip((name, "content"), args, strict=False)) | kwargs
-        index, content = given[name], given["content"]
+        index = args[0] if args else kwargs[name]
+        content = args[1] if len(args) > 1 else kwargs["content"]
         backend = getattr(content, "_backend", None)
+        if index.nplike is getattr(backend, "nplike", None):
+            # All arrays of the process come by here.
+            upstream(self, *args, **kwargs)
+            return
+        given = dict(zip((name, "content"), args, strict=False)) | kwargs
         if isinstance(backend, DiffBackend) and index.nplike is not backend.nplike:
             given[name] = index.to_nplike(backend.nplike)
         elif isinstance(index.nplike, DiffNplike) and not isinstance(backend, (DiffBackend, type(None))):

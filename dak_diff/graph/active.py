@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from graphlib import TopologicalSorter
+from itertools import islice
 from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph
@@ -221,7 +222,8 @@ def _replaced(layer: Any) -> set[str]:
 def _tasks(layer: Any) -> list[Any]:
     """What a layer runs; one task stands for all of a materialised layer."""
     tasks = [getattr(layer, "task", None), getattr(layer, "tree_node_func", None)]
-    return tasks + [task for task in getattr(layer, "mapping", {}).values() if hasattr(task, "func")][:1]
+    materialized = (task for task in getattr(layer, "mapping", {}).values() if hasattr(task, "func"))
+    return [*tasks, *islice(materialized, 1)]
 
 
 def _select(columns: set[Path], paths: list[Path], keeps: bool) -> set[Path]:

@@ -16,7 +16,7 @@ from dak_diff.errors import StructureError
 from dak_diff.graph.wrt import Target
 from dak_diff.parameter import Parameter, content_token
 
-__all__ = ["NONE", "Operand", "as_operand", "unit"]
+__all__ = ["NONE", "Operand", "as_operand", "from_pieces", "unit"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,9 @@ def _split(target: Target, tangent: ak.Array, what: str) -> dak.Array:
             f"cannot split the {what} of {target.label} at partitions of unknown length. "
             "Call .eager_compute_divisions() on wrt first, or give a collection or a number."
         )
-    return dak.from_map(
-        _identity, pieces, meta=meta, label=what, token=content_token(tangent) + f"-{wrt.npartitions}"
-    )
+    return from_pieces(pieces, meta, what, content_token(tangent) + f"-{wrt.npartitions}")
+
+
+def from_pieces(pieces: list, meta: ak.Array, label: str, token: str) -> dak.Array:
+    """Arrays in memory as the partitions of a collection."""
+    return dak.from_map(_identity, pieces, meta=meta, label=label, token=token)

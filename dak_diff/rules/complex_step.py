@@ -21,7 +21,7 @@ from dak_diff.errors import ComplexStepError, NoRuleError
 from dak_diff.rules.namespace import namespace
 from dak_diff.rules.primitive import dtype_of
 
-__all__ = ["ALLOWED", "complex_step_partial", "has_complex_loop"]
+__all__ = ["ALLOWED", "complex_step_partial", "has_complex_loop", "parts", "step_size"]
 
 
 def _everywhere(margin: float, *args: Any) -> bool:
@@ -118,9 +118,9 @@ def complex_step_partial(ufunc: np.ufunc, args: tuple, i: int, out: Any, formula
             f"it at complex values (argument {i}). Register a formula with dak_diff.rules."
         )
     xp = namespace(*args)
-    step, margin, floor, ceiling = (
-        (1e-10, 1e-6, 1e-30, 1e20) if dtype_of(args[i]) == np.float32 else (1e-20, 1e-10, 1e-280, 1e100)
-    )
+    single = dtype_of(args[i]) == np.float32
+    step = step_size(single)
+    margin, floor, ceiling = (1e-6, 1e-30, 1e20) if single else (1e-10, 1e-280, 1e100)
     stepped = ufunc(
         *args[:i], xp.asarray(args[i]) + xp.asarray(1j * step, dtype=_complex(args[i])), *args[i + 1 :]
     )
@@ -140,13 +140,21 @@ def _complex(x: Any) -> np.dtype:
     return np.dtype(np.complex64 if dtype_of(x) == np.float32 else np.complex128)
 
 
+def step_size(single: bool) -> float:
+    """So small that its square is lost in rounding, and not lost itself."""
+    return 1e-10 if single else 1e-20
+
+
+def parts(stepped: Any, out: Any, single: bool) -> Any:
+    """Where the real part of what complex numbers gave is not what the real ones gave."""
+    return ~namespace(out).isclose(stepped, out, rtol=1e-4 if single else 1e-9, atol=0, equal_nan=True)
+
+
 def _check_continuation(ufunc: np.ufunc, i: int, stepped: Any, out: Any) -> None:
     """Refuse a complex loop that does not continue the real function where it is evaluated."""
-    tolerance = 1e-4 if dtype_of(out) == np.float32 else 1e-9
-    xp = namespace(out)
-    same = xp.isclose(stepped, out, rtol=tolerance, atol=0, equal_nan=True)
-    if not bool(same.all()):
-        raise _refused(ufunc, i, "does not continue the real function", ~same)
+    parted = parts(stepped, out, dtype_of(out) == np.float32)
+    if bool(parted.any()):
+        raise _refused(ufunc, i, "does not continue the real function", parted)
 
 
 def _check_slope(ufunc: np.ufunc, args: tuple, i: int, out: Any, partial: Any) -> None:
