@@ -89,7 +89,8 @@ class Reverse:
         self.activity, self.seed, self.keep = activity, seed, keep
         self.graph, self.expr, self.targets = activity.graph, activity.expr, activity.targets
         bases = [(t.base, t.columns) for t in self.targets]
-        self.token = tokenize(activity.method, bases, self.expr.name, keep, activity.owner)
+        # With the seed: a task that makes both passes knows it.
+        self.token = tokenize(activity.method, bases, self.expr.name, keep, activity.owner, seed.token)
         self.layers: dict[str, Any] = {}
         #: layer -> layer that gives its plain value in this graph
         self.values: dict[str, str] = {}
@@ -302,7 +303,7 @@ class Reverse:
 
     def _seed_output(self) -> None:
         value, label = self._value(self.final), label_of(self.expr.name)
-        name = self._new_name("seed", label, value, self.seed.token)
+        name = self._new_name("seed", label, value)
         fn = SeedCotangent(label)
         if isinstance(self.expr, dak.Array):
             blocks = (self.expr.npartitions,)
@@ -332,7 +333,7 @@ class Reverse:
             return None
         if len(given) == 1 and given[0][1] is None:
             return given[0][0]
-        new = self._new_name("add-cotangents", label_of(name), name, given, self.seed.token)
+        new = self._new_name("add-cotangents", label_of(name), name, given)
         fn = AddCotangents(tuple(position for _, position in given))
         layers = [layer for layer, _ in given]
         if self.once.issuperset(layers) or self.blocks.get(name, 1) == 1:
@@ -512,7 +513,7 @@ class Reverse:
 
     def _gradient(self, i: int, target: Target) -> tuple[HighLevelGraph, str]:
         column = self.columns[i]
-        name = self._new_name("gradient", label_of(target.base), target.columns, column, self.seed.token)
+        name = self._new_name("gradient", label_of(target.base), target.columns, column)
         operands: list[tuple[Any, Any]]
         upstream = target.base in self.activity.states
         if not upstream:

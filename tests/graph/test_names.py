@@ -142,3 +142,15 @@ def test_tasks_of_a_reduction():
     primal_tasks = number_of_tasks(total)
     assert number_of_tasks(tangent) == primal_tasks + 1
     assert number_of_tasks(value, tangent) == primal_tasks + 2
+
+
+@pytest.mark.parametrize("derivative", [dd.jvp, dd.vjp])
+def test_derivatives_by_several_seeds_in_one_graph(derivative, x):
+    """Where both passes are one task, its name must tell the cotangent."""
+    p = dd.parameter(2.0, name="p")
+    expr = dak.sum(p * x**2)
+    for wrt in (p, x):
+        once, thrice = (derivative(expr, wrt, seed) for seed in (1.0, 3.0))
+        first, third = dask.compute(once, thrice)
+        np.testing.assert_allclose(ak.ravel([third]), 3 * ak.ravel([first]), rtol=1e-15)
+        assert ak.array_equal([first], [once.compute()])
