@@ -104,7 +104,8 @@ class Elementwise(Primitive):
     output : int, optional
         Which output of a ufunc that has several.
     flat : callable, optional
-        ``flat(*args)``: where an argument is infinite and the result constant.
+        ``flat(*args)``: where an argument is infinite and the result constant, or a tuple of that: where it
+        is constant in each argument.
     bounded : bool
         The real domain ends, and the formula goes on beyond it.
     """
@@ -167,21 +168,25 @@ class Elementwise(Primitive):
     def push(self, residuals: tuple, tangents: tuple) -> Any:
         partials, flat = residuals
         total = None
-        for p, tangent in zip(partials, tangents, strict=True):
+        for i, (p, tangent) in enumerate(zip(partials, tangents, strict=True)):
             if tangent is None or _is_zero(p):
                 continue
-            term = _times(p, tangent if flat is None else where(flat, 0.0, tangent))
+            term = _times(p, _unless_flat(flat, i, tangent))
             total = term if total is None else total + term
         return total
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         partials, flat = residuals
-        if flat is not None:
-            cotangent = where(flat, 0.0, cotangent)
         return tuple(
-            pulled(_conjugate(p), cotangent) if on and not _is_zero(p) else None
-            for p, on in zip(partials, active, strict=True)
+            pulled(_conjugate(p), _unless_flat(flat, i, cotangent)) if on and not _is_zero(p) else None
+            for i, (p, on) in enumerate(zip(partials, active, strict=True))
         )
+
+
+def _unless_flat(flat: Any, i: int, derivative: Any) -> Any:
+    """A derivative on its way through argument i, zero where the function is constant."""
+    here = flat[i] if isinstance(flat, tuple) else flat
+    return derivative if here is None else where(here, 0.0, derivative)
 
 
 def _of_ufunc(ufunc: np.ufunc, output: int) -> Primitive:

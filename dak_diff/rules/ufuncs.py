@@ -184,6 +184,8 @@ FLAT: dict[np.ufunc, Callable[..., Any]] = {
     np.tanh: lambda x: np.isinf(x),
     np.arctan: lambda x: np.isinf(x),
     np.arctan2: lambda y, x: np.isinf(y) | np.isinf(x),
+    np.logaddexp: lambda x, y: (np.isneginf(x), np.isneginf(y)),
+    np.logaddexp2: lambda x, y: (np.isneginf(x), np.isneginf(y)),
 }
 
 #: The real domain ends, and the formula goes on beyond it.

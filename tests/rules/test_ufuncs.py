@@ -167,6 +167,20 @@ def test_sigmoid_is_flat_past_overflow(x, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("add", [np.logaddexp, np.logaddexp2])
+@pytest.mark.parametrize("by", [0, 1])
+def test_the_lesser_of_two_logarithms_is_flat_at_minus_infinity(add, by, method):
+    """Also to an infinite tangent, while the other argument keeps its own."""
+
+    def both(w):
+        lost, kept = -1 / w**2, w
+        return add(*((lost, kept) if by == 0 else (kept, lost)))
+
+    with np.errstate(all="ignore"):
+        assert derivative(both, 1e-200, method=method) == 1.0
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_branch_not_taken_never_poisons(method):
     x = ak.Array([[-1.0, 4.0], [0.0]])
 
