@@ -24,7 +24,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask_awkward.lib import core as _core
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from dak_diff.engine.awkward_internals import diff_backend, register_constant
+from dak_diff.engine.awkward_internals import diff_backend, refuse_in_arrays
 from dak_diff.engine.values import leaf_values
 
 __all__ = ["Parameter", "ParameterLayer", "content_token", "derive", "parameter"]
@@ -101,8 +101,6 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
         arrays = [x for x in inputs if isinstance(x, dak.Array)]
         if arrays:
             return arrays[0].__array_ufunc__(ufunc, method, *inputs, **kwargs)
-        if any(isinstance(x, (ak.Array, ak.Record)) for x in inputs):
-            return ufunc(*(x.value if isinstance(x, Parameter) else x for x in inputs), **kwargs)
         return derive(ufunc, *inputs)
 
 
@@ -237,6 +235,11 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
     return Parameter(full, HighLevelGraph({full: layer}, {full: set()}), value)
 
 
+_AS_CONSTANT = (
+    "Awkward's own functions would take a parameter for a constant, and its derivative would be lost. Make "
+    "the array a collection (dak.from_awkward), pass the parameter through dak.map_partitions "
+    "(dak.map_partitions(ak.fill_none, x, p)), or give p.value if a constant is meant."
+)
 _lock = threading.Lock()
 
 
@@ -246,7 +249,7 @@ def _know_parameters() -> None:
         if getattr(_core.meta_or_identity, "knows_dak_diff", False):
             return
         diff_backend()
-        register_constant(Parameter, lambda p: p.value)
+        refuse_in_arrays(Parameter, _AS_CONSTANT)
         numbers.Number.register(Parameter)  # dak.with_field takes arrays and numbers
         upstream, upstream_check = _core.meta_or_identity, _core.PartitionCompatibility._check
 

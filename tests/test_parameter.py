@@ -6,6 +6,7 @@ import operator
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import awkward as ak
 import cloudpickle
@@ -294,10 +295,29 @@ def test_the_truth_of_a_comparison_is_not_known():
         bool(dd.parameter(AT) > 0)
 
 
-def test_a_parameter_held_as_a_constant_is_never_a_silent_zero():
+def fill_with_value(array, p):
+    return ak.fill_none(array, p.value)
+
+
+AS_CONSTANT = {
+    "fill_none": lambda x, p: dak.fill_none(dak.firsts(x), p),
+    "array in memory": lambda x, p: ak.Array([10.0, 20.0]) * p,
+    "array in memory, on the right": lambda x, p: ak.sum(p * ak.Array([10.0, 20.0])),
+    "where in memory": lambda x, p: ak.where(ak.Array([True]), p, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", AS_CONSTANT)
+def test_a_parameter_is_never_taken_for_a_constant(name):
+    x = dak.from_awkward(ak.Array([[1.0, 2.0], [], [3.0]]), npartitions=2)
+    with pytest.raises(TypeError, match=r"take a parameter for a constant.*dak\.map_partitions.*p\.value"):
+        AS_CONSTANT[name](x, dd.parameter(0.5, name="p"))
+
+
+def test_a_parameter_inside_a_function_is_never_a_silent_zero():
     x = dak.from_awkward(ak.Array([[1.0, 2.0], [], [3.0]]), npartitions=2)
     p = dd.parameter(0.5, name="p")
-    filled = dak.fill_none(dak.firsts(x), p)
+    filled = dak.map_partitions(partial(fill_with_value, p=p), dak.firsts(x))
     with pytest.raises(NoRuleError, match=r"holds the parameter .*dak\.map_partitions"):
         dd.jvp(filled + p, wrt=p)
     assert dd.jvp(filled * 2, wrt=x).compute().to_list() == [2.0, 0.0, 2.0]

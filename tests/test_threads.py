@@ -114,7 +114,7 @@ def slowly(module: Any, name: str) -> list[str]:
 if __name__ == "__main__":
     sys.setswitchinterval(1e-6)
     # What registering a backend, and parameters, does first.
-    registrations = [slowly(awkward_internals, "_make_backend"), slowly(parameters, "register_constant")]
+    registrations = [slowly(awkward_internals, "_make_backend"), slowly(parameters, "refuse_in_arrays")]
     print("\n".join(at_once(SCRIPTS[sys.argv[1]]())))
     print(*(call for calls in registrations for call in calls))
 
@@ -126,8 +126,8 @@ if __name__ == "__main__":
     ("name", "registered"),
     [
         ("first_gradient", "_make_backend"),
-        ("one_graph", "_make_backend register_constant"),
-        ("graphs_of_their_own", "_make_backend register_constant"),
+        ("one_graph", "_make_backend refuse_in_arrays"),
+        ("graphs_of_their_own", "_make_backend refuse_in_arrays"),
     ],
 )
 def test_first_use_in_eight_threads(name, registered):

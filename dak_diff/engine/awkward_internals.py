@@ -64,7 +64,7 @@ __all__ = [
     "pack",
     "positions",
     "refuse_categorical_numbers",
-    "register_constant",
+    "refuse_in_arrays",
 ]
 
 
@@ -269,12 +269,12 @@ class DiffBackend(Backend):
 
 
 _lock = threading.RLock()
-_constants: dict[type, Callable[[Any], Any]] = {}
+_refused: dict[type, str] = {}
 
 
-def register_constant(cls: type, value: Callable[[Any], Any]) -> None:
-    """Let Awkward take objects of a class for the value that ``value`` gives."""
-    _constants[cls] = value
+def refuse_in_arrays(cls: type, reason: str) -> None:
+    """Let Awkward's functions raise where they meet what they would take for a constant."""
+    _refused[cls] = reason
 
 
 _backends: dict[type[Backend], DiffBackend] = {}
@@ -358,8 +358,8 @@ def _patched_to_layout(upstream: Callable) -> Callable:
         obj: Any, allow_record: Any, allow_unknown: Any, none_policy: Any, regulararray: Any,
         use_from_iter: Any, primitive_policy: Any, string_policy: Any,
     ) -> Any:  # fmt: skip
-        if type(obj) in _constants:
-            obj = _constants[type(obj)](obj)
+        if type(obj) in _refused:
+            raise TypeError(_refused[type(obj)])
         if isinstance(obj, (list, tuple)) and any(isinstance(x, Buffer) and x.ndim == 0 for x in obj):
             obj = _as_vector(obj)
         if not isinstance(obj, Buffer):
