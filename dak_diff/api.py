@@ -14,6 +14,7 @@ from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.draw import picture_of, render
 from dak_diff.graph.forward import Forward
+from dak_diff.graph.histograms import LazyHistogram, as_expression
 from dak_diff.graph.reverse import Reverse
 from dak_diff.graph.seeds import as_operand
 from dak_diff.graph.tasks import stop
@@ -40,8 +41,8 @@ def jvp(
 
     Parameters
     ----------
-    expr : dask_awkward.Array or Scalar
-        What is differentiated.
+    expr : dask_awkward.Array or Scalar, or a histogram of dask-histogram or hist.dask
+        What is differentiated. Histograms (storages Double and Weight) have derivatives by their weights.
     wrt : collection, or nested list, tuple or dict of collections
         What it is differentiated by: a collection inside the graph of ``expr``; a column
         (``events.Jet.pt``: the record it is selected from is perturbed, so every path through
@@ -57,9 +58,10 @@ def jvp(
 
     Returns
     -------
-    dask_awkward.Array or Scalar
+    dask_awkward.Array or Scalar, or histogram
         The sum over ``wrt`` of J_i t_i, of the type of ``expr``, dtype included
-        (``n * var * float32 -> n * var * float32``). Units: units of ``expr`` per unit of seed.
+        (``n * var * float32 -> n * var * float32``; a histogram with its flow bins).
+        Units: units of ``expr`` per unit of seed.
         Integers, booleans and text in records ride along: 0, False, the text itself.
 
     Raises
@@ -126,7 +128,7 @@ def value_and_jvp(
     directions = match_nest(wrt, tangents)
     seeds = [(as_operand(t, d),) for t, d in zip(activity.targets, directions, strict=True)]
     forward = Forward(activity, seeds)
-    return as_collection(expr, *forward.value()), as_collection(expr, *forward.tangent())
+    return as_collection(activity.expr, *forward.value()), as_collection(activity.expr, *forward.tangent())
 
 
 def vjp(
@@ -142,13 +144,14 @@ def vjp(
 
     Parameters
     ----------
-    expr : dask_awkward.Array or Scalar
+    expr : dask_awkward.Array or Scalar, or a histogram of dask-histogram or hist.dask
         What is differentiated.
     wrt : collection, or nested list, tuple or dict of collections
         As for :func:`jvp`.
-    cotangents : collection, ak.Array or number, optional
+    cotangents : collection, ak.Array, NumPy array, histogram or number, optional
         One number for each of ``expr``: a collection partitioned as ``expr``, an array (split at
-        the partitions), or a number for all; none given: ones.
+        the partitions), or a number for all; none given: ones. Of a histogram: an array for its values, with
+        or without flow bins (zero), or a histogram with its axes, which brings the variances, too.
     method : {"auto", "dual", "complex-step"}
         Where partials come from.
     residuals : {"keep", "recompute"}
@@ -232,7 +235,8 @@ def value_and_grad(
     -------
     value, gradient
         In one graph: ``dask.compute(value, gradient)`` reads the sources once and runs the forward
-        pass once. After optimisation that is at most three tasks a partition, and the trees.
+        pass once. After optimisation that is at most three tasks a partition (four where a
+        reduction gives each partition a cotangent of its own), and the trees.
 
     Examples
     --------
@@ -314,7 +318,9 @@ def visualize(
 
 
 def _require_scalar(expr: Any) -> None:
-    if isinstance(expr, dak.Array) or (isinstance(expr, Parameter) and expr.ndim):
+    if isinstance(as_expression(expr), (dak.Array, LazyHistogram)) or (
+        isinstance(expr, Parameter) and expr.ndim
+    ):
         raise TypeError(
             f"grad needs a scalar, not {expr!r}; use vjp with a cotangent of its type, or jacobian"
         )
@@ -326,20 +332,21 @@ def _reverse(
     if residuals not in ("keep", "recompute"):
         raise ValueError(f'residuals must be "keep" or "recompute", not {residuals!r}')
     activity = plan(expr, wrt, method, disconnected)
-    whole = Target(expr, expr.name, (((), ()),))
+    whole = Target(activity.expr, activity.expr.name, (((), ()),))
     seed = as_operand(whole, 1.0 if cotangents is None else cotangents, "cotangent")
     reverse = Reverse(activity, seed, residuals == "keep")
     gradients = [
         as_collection(target.collection, *result)
         for target, result in zip(activity.targets, reverse.gradients(), strict=True)
     ]
-    return as_collection(expr, *reverse.value()), unflatten_nested(wrt, gradients)
+    return as_collection(activity.expr, *reverse.value()), unflatten_nested(wrt, gradients)
 
 
 def plan(
     expr: Any, wrt: Any, method: str = "auto", disconnected: str = "raise", explaining: bool = False
 ) -> Activity:
     """Check the arguments of a derivative, and find what lies between ``expr`` and ``wrt``."""
+    expr = as_expression(expr)
     _check(expr, method, disconnected)
     targets = [resolve(collection) for _, collection in flatten_nested(wrt)]
     _refuse_namesakes([collection for _, collection in flatten_nested(wrt)])
@@ -369,9 +376,10 @@ def _refuse_namesakes(collections: list) -> None:
 
 
 def _check(expr: Any, method: str, disconnected: str) -> None:
-    if not isinstance(expr, (dak.Array, dak.Scalar, Parameter)) or isinstance(expr, dak.Record):
+    known = (dak.Array, dak.Scalar, Parameter, LazyHistogram)
+    if not isinstance(expr, known) or isinstance(expr, dak.Record):
         raise TypeError(
-            f"expr must be a dask-awkward Array or Scalar, not {type(expr).__name__}; "
+            f"expr must be a dask-awkward Array or Scalar or a histogram, not {type(expr).__name__}; "
             "of a record take a field"
         )
     check_method(method)

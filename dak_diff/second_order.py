@@ -150,4 +150,4 @@ def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep
     ([6.0, 0.0], [[0.0, 0.0], [0.0, 72.0]])
     """
     gradients = grad(expr, wrt, method=method, residuals=residuals)
-    return jacobian(gradients, wrt, method=method, disconnected="zero")
+    return jacobian(gradients, wrt, method=method, mode="forward", disconnected="zero")

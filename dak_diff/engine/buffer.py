@@ -16,6 +16,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dak_diff.engine.array_module import ArrayModule
 from dak_diff.engine.dual import Dual
 from dak_diff.engine.level import DIFFARRAY_LEVEL
+from dak_diff.engine.loaded import histogram_types
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import astype, index, reshape, transpose
@@ -245,8 +246,8 @@ class Buffer(NDArrayOperatorsMixin):
 
 
 def _is_foreign(x: Any) -> bool:
-    """Whether ``x`` is a container that must lead (ak.Array), not an array or a number."""
-    return (
+    """Whether ``x`` is a container that must lead (ak.Array, a histogram), not an array or a number."""
+    return isinstance(x, histogram_types()) or (
         hasattr(x, "__array_ufunc__")
         and not isinstance(x, (Buffer, np.ndarray, np.generic))
         and not hasattr(x, "__array_namespace__")

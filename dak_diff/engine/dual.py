@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from dak_diff.rules.primitive import NonDifferentiable, Primitive, Traced, dtype_of, is_inexact
-from dak_diff.rules.structure import broadcast_to, real_if
+from dak_diff.rules.structure import broadcast_to, index, real_if
 
 __all__ = ["Dual", "dual"]
+
+#: Up to so many elements it costs nothing to see whether a tangent is zero.
+_SMALL = 1024
 
 
 class Dual(Traced):
@@ -52,6 +55,9 @@ class Dual(Traced):
                 tangents.append(None)
             else:
                 tangents.append(_fit(primitive.push(residuals, directions), out))
+        if primitive is index and 0 < np.size(out) <= _SMALL:
+            # Of the components of a vector parameter each moves in one direction only.
+            tangents = [None if _is_zero(tangent) else tangent for tangent in tangents]
         return dual(self.level, out, tuple(tangents), self.method)
 
 
@@ -60,6 +66,11 @@ def dual(level: int, primal: Any, tangents: tuple, method: str) -> Any:
     if all(tangent is None for tangent in tangents):
         return primal
     return Dual(level, primal, tangents, method)
+
+
+def _is_zero(tangent: Any) -> bool:
+    """Whether a tangent is exactly zero in every element: a true zero, see docs/explain/kinks.md."""
+    return tangent is not None and not isinstance(tangent, Traced) and not np.any(tangent)
 
 
 def _fit(tangent: Any, out: Any) -> Any:

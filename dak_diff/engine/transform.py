@@ -12,6 +12,7 @@ from typing import Any
 
 from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.dual import Dual, dual
+from dak_diff.engine.histograms import watch_fills
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
 from dak_diff.engine.values import Cotangents, Pair, is_float, map_leaves, map_residuals, numbered, settled
@@ -79,6 +80,7 @@ def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
         return {k: lift(v, level, method, owner) for k, v in value.items()}
     if not isinstance(value, Pair) or value.owner != owner:
         return value
+    watch_fills()
     position = itertools.count()
 
     def on_leaf(leaf: Any, is_text: bool) -> Any:
@@ -105,6 +107,7 @@ def lower(value: Any, level: int, width: int, owner: str = "") -> Pair:
 
 def used_primitives(fn: Callable, args: tuple, owner: str) -> list[Primitive]:
     """The primitives that ``fn`` applies to what carries a derivative, each once, in order."""
+    watch_fills()
     level = new_level()
     record: list[Node] = []
 
@@ -181,6 +184,7 @@ class Taping:
     """
 
     def __init__(self, method: str = "auto"):
+        watch_fills()
         self.level, self.method = new_level(), method
         self.record: list[Node] = []
         self.watched: list[dict[int, int]] = []

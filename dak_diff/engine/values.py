@@ -31,6 +31,8 @@ from dak_diff.engine.awkward_internals import (
     refuse_categorical_numbers,
 )
 from dak_diff.engine.buffer import Buffer
+from dak_diff.engine.histograms import map_contents, match_contents
+from dak_diff.engine.loaded import histogram_types
 from dak_diff.errors import StructureError
 from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import reshape, scatter_add
@@ -145,6 +147,8 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
         return type(value)(map_leaves(v, on_leaf) for v in value)
     if isinstance(value, dict):
         return {k: map_leaves(v, on_leaf) for k, v in value.items()}
+    if isinstance(value, histogram_types()):
+        return map_contents(value, on_leaf)
     if isinstance(value, Buffer):
         return wrapped(on_leaf(value.value, False))
     if isinstance(value, (np.ndarray, *_NUMBERS)) or (
@@ -304,6 +308,8 @@ def _zip_parts(primal: Any, tangent: Any, what: str) -> Iterator[tuple[Any, Any]
 
 
 def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
+    if isinstance(primal, histogram_types()):
+        return match_contents(primal, tangent, what)
     mine = leaf_values(primal)
     if not isinstance(tangent, (ak.Array, ak.Record)) and np.ndim(tangent) == 0:
         tangent = tangent.value if isinstance(tangent, Buffer) else tangent

@@ -19,7 +19,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dak_diff.errors import DisconnectedError, NoRuleError, OptimizedGraphError
 from dak_diff.graph.layers import label_of
 from dak_diff.graph.probe import Probe, hidden_parameters, may_be_float
-from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, inside
+from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, WithoutFloats, inside
 from dak_diff.graph.wrt import Path, Target, field_selection
 from dak_diff.rules.primitive import Primitive
 
@@ -86,6 +86,8 @@ class Activity:
         Active layer -> what it applies to values that carry a derivative.
     samples : dict
         Layer -> what it gives on empty arrays, where that is known.
+    without_floats : set of str
+        The layers on the way that have no derivative since they give no floating-point numbers.
     """
 
     expr: Any
@@ -101,6 +103,7 @@ class Activity:
     arrived: set[str] = field(default_factory=set)
     primitives: dict[str, list[Primitive]] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
+    without_floats: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.order = ancestors(self.graph, [self.expr.name])
@@ -128,6 +131,10 @@ class Activity:
         """The layers that a layer reads."""
         return {dep: self.graph.layers[dep] for dep in self.graph.dependencies.get(name, ())}
 
+    def held(self, name: str, fn: Callable) -> Callable:
+        """The function of a layer, held to what was found out about it."""
+        return WithoutFloats(fn, label_of(name), self.owner) if name in self.without_floats else fn
+
     def is_base(self, name: str) -> bool:
         return any(target.base == name for target in self.targets)
 
@@ -153,6 +160,7 @@ class Activity:
                 if self.explaining:
                     self.primitives[name] = probe.primitives(layer)
                 return State.ACTIVE
+            self.without_floats.add(name)
             probe.plain(name)
             return State.PRIMAL
         probe.run(name, layer, partial(OnPrimals, label=label_of(name), owner=self.owner))

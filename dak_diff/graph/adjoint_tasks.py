@@ -26,6 +26,7 @@ __all__ = [
     "Backward",
     "ForwardBackward",
     "ForwardSegment",
+    "KeepCotangents",
     "KeepValues",
     "PickValue",
     "PickValues",
@@ -83,6 +84,8 @@ class ForwardSegment:
         Which derivative it belongs to.
     """
 
+    doing = "forward pass"
+
     def __init__(
         self,
         steps: tuple[Step, ...],
@@ -119,7 +122,7 @@ class ForwardSegment:
                     remaining[what] -= 1
                     if not remaining[what]:
                         del results[what]
-            with noting(f"This happened in dak_diff, in the forward pass of layer {step.label!r}."):
+            with noting(f"in the {self.doing} of layer {step.label!r}"):
                 result = step.fn(*args)
             results[step.name] = watch(result) if step.watched and watch is not None else result
         # What leaves the task may be pickled: its leaves must not change on the way.
@@ -145,7 +148,7 @@ class _Pulling:
 
     def pull(self, transpose: Transpose, results: int, cotangents: tuple, consume: bool = False) -> tuple:
         given = dict(zip(self.positions, cotangents, strict=True))
-        with noting(f"This happened in dak_diff, in the cotangents of segment {self.label!r}."):
+        with noting(f"in the cotangents of segment {self.label!r}"):
             return transpose(tuple(given.get(i) for i in range(results)), consume)
 
 
@@ -205,7 +208,7 @@ class TransposeTask:
             args = tuple(keep_values(arg, (self.picked,)) for arg in args)
         if not cotangent or any_typetracer(args):
             return None
-        with noting(f"This happened in dak_diff, in the cotangents of layer {self.label!r}."):
+        with noting(f"in the cotangents of layer {self.label!r}", of_partition=False):
             taping = Taping(self.method)
             lifted = (taping.watch(arg) if on else arg for arg, on in zip(args, self.active, strict=True))
             _, transpose = taping.finish((self.fn(*lifted),))
@@ -254,6 +257,17 @@ def pick(result: Any, position: int | None) -> Cotangents | None:
     """One entry of what a backward task gave; itself, if it is cotangents already."""
     result = result.cotangents if isinstance(result, Forwarded) else result
     return result if result is None or isinstance(result, dict) or position is None else result[position]
+
+
+class KeepCotangents:
+    """Some entries of what a backward task gave, without the rest and without the values beside them."""
+
+    def __init__(self, entries: tuple[int, ...]):
+        self.entries = entries
+
+    def __call__(self, result: Any) -> tuple | None:
+        given = result.cotangents if isinstance(result, Forwarded) else result
+        return given and tuple(c if i in self.entries else None for i, c in enumerate(given))
 
 
 class AddCotangents:
@@ -313,8 +327,7 @@ class SeedCotangent:
                 if isinstance(v, ak.Array) and any_typetracer((v,)):
                     ak.typetracer.touch_data(v)
             return None
-        where = f"This happened in dak_diff, in the cotangent of {self.label!r}, partition {partition[0]}."
-        with noting(where):
+        with noting(f"in the cotangent of {self.label!r}, partition {partition[0]}", of_partition=False):
             return Cotangents(match_leaves(value, cotangent, "cotangent"))
 
 

@@ -8,6 +8,7 @@ import dask_awkward as dak
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.graph.draw import picture_of, render
+from dak_diff.graph.histograms import LazyHistogram
 
 __all__ = ["DerivativeArray", "DerivativeScalar", "as_collection"]
 
@@ -50,6 +51,8 @@ class DerivativeScalar(_Drawn, dak.Scalar):
 
 def as_collection(like: Any, graph: HighLevelGraph, name: str, meta: Any = None) -> Any:
     """The collection of layer ``name``, of the partitions of another, and of its type if there is no meta."""
+    if isinstance(like, LazyHistogram):
+        return like.rebuilt(graph, name, meta)
     if isinstance(like, dak.Array):
         return DerivativeArray(graph, name, like._meta if meta is None else meta, like.divisions)
     return DerivativeScalar(graph, name, None, like.dtype)

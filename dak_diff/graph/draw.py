@@ -15,6 +15,7 @@ from dak_diff.graph.adjoint_tasks import (
     Backward,
     ForwardBackward,
     ForwardSegment,
+    KeepCotangents,
     KeepValues,
     PickValue,
     PickValues,
@@ -25,6 +26,7 @@ from dak_diff.graph.adjoint_tasks import (
 )
 from dak_diff.graph.layers import ExpandedTree, label_of, operand_name
 from dak_diff.graph.picture import Box, Picture
+from dak_diff.graph.tangent_tasks import PushSegment
 
 __all__ = ["DETAILS", "picture_of", "render", "role_of"]
 
@@ -36,6 +38,8 @@ _PREFIXES = {
     "primal-": "primal",
     "tangent-": "result",
     "gradient-": "result",
+    "jacobian-": "result",
+    "pick-": "primal",
     "fwd-": "forward",
     "vjp-": "adjoint",
     "cotangents-": "adjoint",
@@ -118,7 +122,8 @@ class _Drawing:
         keys = []
         if not isinstance(fn, Backward):
             for step in segment.steps:
-                role = "forward" if step.active else "value"
+                opened = "tangent" if isinstance(fn, PushSegment) else "forward"
+                role = opened if step.active else "value"
                 self.picture.boxes[f"{name}/{step.name}"] = Box(step.label, role, step.name)
                 keys.append(f"{name}/{step.name}")
         if not isinstance(fn, ForwardSegment):
@@ -196,6 +201,9 @@ class _Drawing:
         elif isinstance(fn, KeepValues):
             for kept in fn.positions:
                 yield operands[0], ("value", kept)
+        elif isinstance(fn, KeepCotangents):
+            for kept in fn.entries:
+                yield operands[0], ("cotangent", kept)
         elif isinstance(fn, AddCotangents):
             for operand, entry in zip(operands, fn.positions, strict=True):
                 yield operand, ("cotangent", entry)

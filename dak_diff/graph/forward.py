@@ -20,7 +20,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dak_diff.graph.active import Activity, State
 from dak_diff.graph.layers import assemble, label_of, map_layer, partitionwise, repaired, single_task
 from dak_diff.graph.seeds import Operand
-from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, TakePrimal, TakeTangent, TakeTangents
+from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, TakePrimal, TakeTangent
 
 __all__ = ["Forward"]
 
@@ -51,11 +51,18 @@ class Forward:
                 if seed.graph is not None:
                     self.layers.update({n: repaired(layer) for n, layer in seed.graph.layers.items()})
                     self.graph = HighLevelGraph.merge(self.graph, seed.graph)
-        for name in activity.order:
-            self._add(name, activity.states[name])
-            for i, target in enumerate(self.targets):
-                if target.base == name:
-                    self._seed(name, i)
+        self._build()
+
+    def _build(self) -> None:
+        for name in self.activity.order:
+            self._add_seeded(name)
+
+    def _add_seeded(self, name: str) -> None:
+        """The layer of a derivative for one of the value, with the tangents that are put in behind it."""
+        self._add(name, self.activity.states[name])
+        for i, target in enumerate(self.targets):
+            if target.base == name:
+                self._seed(name, i)
 
     def _add(self, name: str, state: State) -> None:
         layer, upstream = self.graph.layers[name], self.activity.upstream(name)
@@ -67,7 +74,11 @@ class Forward:
             rename = {dep: self._below(dep) for dep in upstream if dep not in plain}
             new = self._new_name("primal", name)
             self.layers[new] = map_layer(
-                layer, new, partial(OnPrimals, label=label, owner=self.owner, origin=name), rename, upstream
+                layer,
+                new,
+                lambda fn: OnPrimals(self.activity.held(name, fn), label, self.owner, name),
+                rename,
+                upstream,
             )
             self.primals[name] = new
         else:
@@ -94,8 +105,8 @@ class Forward:
             self.layers[new] = partitionwise(new, fn, operands, numblocks)
         self.pairs[name] = new
 
-    def _new_name(self, role: str, name: str) -> str:
-        return f"{role}-{label_of(name)}-{tokenize(name, self.token)}"
+    def _new_name(self, role: str, name: str, *what: Any) -> str:
+        return f"{role}-{label_of(name)}-{tokenize(name, what, self.token)}"
 
     def _below(self, name: str) -> str:
         """The layer that gives a value as it is known so far: its pair, its primal, or itself."""
@@ -103,23 +114,17 @@ class Forward:
 
     def value(self) -> tuple[HighLevelGraph, str]:
         """The graph of the value that comes with the tangent, and the name of its layer."""
-        return self._output("value", TakePrimal(self.owner))
+        return self._output(self.expr, "value", TakePrimal(self.owner))
 
     def tangent(self) -> tuple[HighLevelGraph, str]:
         """The graph of the tangent, and the name of its layer."""
-        return self._output("tangent", TakeTangent(self.owner))
+        return self._output(self.expr, "tangent", TakeTangent(self.owner))
 
-    def tangents(self, directions: slice, shape: tuple[int, ...]) -> tuple[HighLevelGraph, str, Any]:
-        """The graph of several tangents along trailing axes, the name of its layer, and its meta."""
-        take = TakeTangents(self.owner, directions, shape)
-        meta = take.meta(self.expr._meta) if isinstance(self.expr, dak.Array) else None
-        return *self._output(f"tangents-{directions.start}-{directions.stop}", take), meta
-
-    def _output(self, role: str, taker: Callable) -> tuple[HighLevelGraph, str]:
-        below = self._below(self.expr.name)
-        name = f"{role}-{label_of(self.expr.name)}-{tokenize(below, role, self.token)}"
-        if isinstance(self.expr, dak.Array):
-            layer: Any = partitionwise(name, taker, [(below, ("i",))], {below: (self.expr.npartitions,)})
+    def _output(self, expr: Any, role: str, taker: Callable, *what: Any) -> tuple[HighLevelGraph, str]:
+        below = self._below(expr.name)
+        name = self._new_name(role, expr.name, below, *what)
+        if isinstance(expr, dak.Array):
+            layer: Any = partitionwise(name, taker, [(below, ("i",))], {below: (expr.npartitions,)})
         else:
             layer = single_task(name, taker, TaskRef((below, 0)))
         return assemble({**self.layers, name: layer}, self.graph, name), name

@@ -11,15 +11,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
-import awkward as ak
 from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef, convert_legacy_task
 from dask.blockwise import Blockwise, blockwise_token
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardInputLayer, AwkwardTreeReductionLayer
-from dask_awkward.lib import core as _core
 
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
 
@@ -31,7 +28,6 @@ __all__ = [
     "assemble",
     "copied",
     "dependencies",
-    "is_sum_of_numbers",
     "label_of",
     "layer_of",
     "map_layer",
@@ -79,13 +75,6 @@ class ExpandedTree(MaterializedLayer):
 
     def mock(self) -> AwkwardTreeReductionLayer:
         return self.tree.mock()
-
-    def reading(self, name_input: str) -> ExpandedTree:
-        """The same tree over the partitions of another layer."""
-        tree = copy.copy(self.tree)
-        tree.name_input = name_input
-        tree.__dict__.pop("_cached_dict", None)
-        return ExpandedTree(tree)
 
 
 class CotangentLayer(MaterializedLayer):
@@ -227,15 +216,6 @@ def _map_blockwise(layer: Blockwise, new_name: str, wrap: Callable, rename: Mapp
         io_deps=layer.io_deps,
     )
     return AwkwardBlockwiseLayer.from_blockwise(new)
-
-
-def is_sum_of_numbers(layer: Any) -> bool:
-    """Whether a tree adds one number of each partition: dask-awkward's sum of everything."""
-    final = getattr(layer, "finalize_func", None)
-    asked = {"reducer": ak.sum, "is_axis_none": True, "keepdims": False, "mask_identity": False}
-    if not isinstance(final, partial) or final.func is not _core._finalise_reducer_non_positional:
-        return False
-    return bool(final.keywords == asked)
 
 
 def as_list(values: list) -> list:

@@ -24,6 +24,8 @@ from dask.blockwise import BlockIndex, Blockwise
 from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardTreeReductionLayer
 
+from dak_diff.engine.histograms import axes_grow
+from dak_diff.engine.loaded import histogram_types
 from dak_diff.engine.values import Cotangents
 from dak_diff.graph.active import Activity, State
 from dak_diff.graph.adjoint_tasks import (
@@ -31,6 +33,7 @@ from dak_diff.graph.adjoint_tasks import (
     Backward,
     ForwardBackward,
     ForwardSegment,
+    KeepCotangents,
     KeepValues,
     PickValue,
     PickValues,
@@ -52,18 +55,17 @@ from dak_diff.graph.layers import (
     assemble,
     copied,
     dependencies,
-    is_sum_of_numbers,
     label_of,
     layer_of,
     map_layer,
-    operand_name,
     partitionwise,
     repaired,
     single_task,
     task_nodes,
 )
 from dak_diff.graph.seeds import Operand
-from dak_diff.graph.segments import Node, gather, readers
+from dak_diff.graph.segments import Inputs, Node, gather, readers
+from dak_diff.graph.sums import is_sum_of_alike, is_sum_of_numbers
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals, function_of
 from dak_diff.graph.wrt import Target
 
@@ -111,8 +113,7 @@ class Reverse:
         #: layer -> (layer of cotangents, entry to take)
         self.given: dict[str, list[tuple[str, int | None]]] = {}
         self.pseudo: dict[str, tuple[Callable, list[str]]] = {}
-        self.forwards: dict[int, tuple[str, list[tuple[Any, Any]], dict[str, int], ForwardSegment]] = {}
-        self.inputs: dict[int, list[tuple[str, bool]]] = {}
+        self.forwards: dict[int, tuple[str, Inputs, ForwardSegment]] = {}
         if seed.graph is not None:
             self.layers.update({n: repaired(layer) for n, layer in seed.graph.layers.items()})
             self.graph = HighLevelGraph.merge(self.graph, seed.graph)
@@ -199,18 +200,19 @@ class Reverse:
         new = self._new_name("value", label_of(name), name)
 
         def wrap(fn: Callable) -> Callable:
-            return Compose(settle, OnPrimals(fn, label_of(name), self.activity.owner, name))
+            held = self.activity.held(name, fn)
+            return Compose(settle, OnPrimals(held, label_of(name), self.activity.owner, name))
 
         self.values[name], self.blocks[name] = new, len(layer.get_output_keys())
         sources = {dep: self._source(name, dep) for dep in upstream}
         if isinstance(layer, AwkwardTreeReductionLayer) and sources[layer.name_input] in self.owner:
-            # A tree takes what it reduces out of the segment itself: no task for that.
             source = sources[layer.name_input]
-            forward, position = self.places[source]
+            _, position = self.places[source]
             layer = copy.copy(layer)
             layer.concat_func = Compose(layer.concat_func, PickValues(position))
-            rename = {layer.name_input: forward}
-            self.picked[new] = (forward, source, position)
+            read = self._for_trees(self.owner[source])
+            rename = {layer.name_input: read}
+            self.picked[new] = (read, source, position)
         else:
             rename = {dep: self._value(source) for dep, source in sources.items()}
         mapped = map_layer(layer, new, wrap, rename, upstream)
@@ -220,70 +222,37 @@ class Reverse:
     def _forward_segment(self, number: int) -> None:
         segment = self.segments[number]
         members = set(segment.members)
-        inputs: dict[tuple[str, bool], int] = {}
-        operands: list[tuple[Any, Any]] = []
-        numblocks: dict[str, int] = {}
+        inputs = Inputs()
         steps = []
-
-        def external(name: str, operand: Any, index: Any, blocks: int | None) -> tuple[str, int]:
-            key = (name, index is not None)
-            if key not in inputs:
-                inputs[key] = len(operands)
-                operands.append((operand, index))
-                if blocks is not None and isinstance(operand, str):
-                    numblocks[operand] = blocks
-            return ("input", inputs[key])
-
         for name in segment.members:
             if name in self.pseudo:
                 fn, reads = self.pseudo[name]
                 resolved = [
-                    ("step", r) if r in members else external(r, self._value(r), ("i",), self.blocks[name])
+                    ("step", r)
+                    if r in members
+                    else inputs.read(r, self._value(r), ("i",), (self.blocks[name],))
                     for r in reads
                 ]
             else:
-                fn, resolved = self._resolve(name, members, external)
+                layer = repaired(self.graph.layers[name])
+                self.blocks[name] = len(layer)
+                fn = self.activity.held(name, CallTask(layer.task))
+                resolved = inputs.resolve(layer, members, partial(self._source, name), self._value)
             watched, active = name in self.columns, self._is_active(name)
             steps.append(Step(name, label_of(name), fn, tuple(resolved), watched, active))
-        self._emit_forward(number, tuple(steps), list(inputs), operands, numblocks)
+        self._emit_forward(number, tuple(steps), inputs)
 
-    def _resolve(self, name: str, members: set[str], external: Callable) -> tuple[Callable, list]:
-        layer = repaired(self.graph.layers[name])
-        self.blocks[name] = len(layer)
-        resolved = []
-        for operand, index in layer.indices:
-            dep = operand_name(operand) if index is None else operand
-            if dep is None:
-                resolved.append(("constant", operand.value if isinstance(operand, DataNode) else operand))
-            elif dep in layer.io_deps:
-                resolved.append(external(dep, layer.io_deps[dep], ("i",), None))
-            else:
-                read = self._source(name, dep)
-                if read in members:
-                    resolved.append(("step", read))
-                elif index is None:
-                    value = self._value(read)
-                    reference = operand if value == dep else TaskRef((value, 0))
-                    resolved.append(external(read, reference, None, None))
-                else:
-                    resolved.append(external(read, self._value(read), ("i",), layer.numblocks[dep][0]))
-        return CallTask(layer.task), resolved
-
-    def _emit_forward(
-        self, number: int, steps: tuple, inputs: list, operands: list, numblocks: dict[str, int]
-    ) -> None:
+    def _emit_forward(self, number: int, steps: tuple, inputs: Inputs) -> None:
         segment = self.segments[number]
         outputs = tuple(name for name in segment.members if self._is_needed(name, number))
-        active = tuple(self._is_active(n) for n, _ in inputs)
+        active = tuple(self._is_active(n) for n, _ in inputs.operands)
         label = _label([step.label for step in steps if step.name not in self.pseudo])
         method, owner = self.activity.method, self.activity.owner
         fn = ForwardSegment(steps, outputs, active, method, self.keep, owner)
         new = self._new_name("fwd", label, segment.members)
-        blocks = {name: (n,) for name, n in numblocks.items()}
-        self.layers[new] = partitionwise(new, fn, operands, blocks)
+        self.layers[new] = partitionwise(new, fn, list(inputs.operands.values()), inputs.numblocks)
         self.places.update({name: (new, position) for position, name in enumerate(outputs)})
-        self.forwards[number] = (new, operands, numblocks, fn)
-        self.inputs[number] = inputs
+        self.forwards[number] = (new, inputs, fn)
 
     def _is_needed(self, name: str, number: int) -> bool:
         outside = any(self.owner.get(reader) != number for reader in self.read_by.get(name, ()))
@@ -324,6 +293,8 @@ class Reverse:
         sample = self.activity.samples.get(name)
         if isinstance(sample, (float, np.floating)):
             return type(sample)("nan")
+        if isinstance(sample, histogram_types()):
+            return None if axes_grow(sample) else sample
         return float("nan") if isinstance(sample, (int, np.integer)) else None
 
     def _cotangent(self, name: str) -> str | None:
@@ -345,17 +316,19 @@ class Reverse:
         self.given[name] = [(new, None)]
         return new
 
-    def _let_go(self, forward: str) -> None:
-        """Let trees read what they need, taken out: they must not hold the cotangents beside it."""
-        trees = {tree: position for tree, (read, _, position) in self.picked.items() if read == forward}
-        if not trees:
-            return
-        positions = tuple(sorted(trees.values()))
+    def _for_trees(self, number: int) -> str:
+        """What trees read of a segment, taken out: residuals and cotangents stay where they are made."""
+        forward, _, fn = self.forwards[number]
+        positions = tuple(i for i, name in enumerate(fn.outputs) if self._is_reduced(name))
         new = self._new_name("value", label_of(forward).removeprefix("fwd-"), forward, positions)
-        blocks = {forward: (len(self.layers[forward]),)}
-        self.layers[new] = partitionwise(new, KeepValues(positions), [(forward, ("i",))], blocks)
-        for tree in trees:
-            self.layers[tree] = self.layers[tree].reading(new)
+        if new not in self.layers:
+            blocks = {forward: (len(self.layers[forward]),)}
+            self.layers[new] = partitionwise(new, KeepValues(positions), [(forward, ("i",))], blocks)
+        return new
+
+    def _is_reduced(self, name: str) -> bool:
+        layers = (self.graph.layers.get(reader) for reader in self.read_by.get(name, ()))
+        return any(isinstance(layer, AwkwardTreeReductionLayer) for layer in layers)
 
     def _once_more(self, name: str) -> str:
         """The name of a layer that reads and computes again what must not be held until the backward pass."""
@@ -390,7 +363,7 @@ class Reverse:
         return False
 
     def _backward_segment(self, number: int) -> None:
-        forward, operands, numblocks, fn = self.forwards[number]
+        forward, inputs, fn = self.forwards[number]
         found: dict[int, str] = {}
         for position, name in enumerate(fn.outputs):
             layer = self._cotangent(name) if self._is_active(name) else None
@@ -403,13 +376,12 @@ class Reverse:
         blocks = self.blocks[self.segments[number].members[0]]
         label = forward.removeprefix("fwd-").rsplit("-", 1)[0]
         counts = self._blocks(cotangents, blocks)
-        before = {name: (n,) for name, n in numblocks.items()}
-        operands = [*operands, *map(self._operand, cotangents)]
+        before = inputs.numblocks
+        operands = [*inputs.operands.values(), *map(self._operand, cotangents)]
         if not self._waits_for(cotangents, forward):
             new = forward
             both = ForwardBackward(label, positions, fn)
             self.layers[new] = partitionwise(new, both, operands, before | counts)
-            self._let_go(forward)
         elif self.keep:
             new = self._new_name("vjp", label, forward, cotangents)
             kept = [(forward, ("i",)), *map(self._operand, cotangents)]
@@ -421,15 +393,22 @@ class Reverse:
             operands = [(again.get(o, o) if index == ("i",) else o, index) for o, index in operands]
             counts.update({again[name]: blocks for name, blocks in before.items()})
             self.layers[new] = partitionwise(new, Recompute(label, positions, fn), operands, counts)
-        entry = 0
-        for (name, indexed), on in zip(self.inputs[number], fn.active, strict=True):
-            if on:
-                given = (new, entry) if indexed else (self._tree_sum(name, new, entry, blocks), None)
-                self.given.setdefault(name, []).append(given)
-                entry += 1
-        for name in watched:
-            self.given.setdefault(name, []).append((new, entry))
-            entry += 1
+        given = [
+            (name, indexed) for (name, indexed), on in zip(inputs.operands, fn.active, strict=True) if on
+        ]
+        given += [(name, True) for name in watched]
+        summed = tuple(entry for entry, (_, indexed) in enumerate(given) if not indexed)
+        read = self._for_sums(label, new, summed, blocks) if 0 < len(summed) < len(given) else new
+        for entry, (name, indexed) in enumerate(given):
+            part = (new, entry) if indexed else (self._tree_sum(name, read, entry, blocks), None)
+            self.given.setdefault(name, []).append(part)
+
+    def _for_sums(self, label: str, backward: str, entries: tuple[int, ...], blocks: int) -> str:
+        """What sums over partitions read: the cotangents of columns stay on the worker that made them."""
+        new = self._new_name("cotangents", label, backward, entries)
+        counts = {backward: (blocks,)}
+        self.layers[new] = partitionwise(new, KeepCotangents(entries), [(backward, ("i",))], counts)
+        return new
 
     def _tree_sum(self, name: str, layer: str, entry: int, blocks: int) -> str:
         new = self._new_name("sum-cotangents", label_of(name), name, layer, entry)
@@ -451,8 +430,7 @@ class Reverse:
             return
         if value in self.picked:
             forward, source, picked = self.picked[value]
-            if is_sum_of_numbers(self.graph.layers[name]) and cotangent is not None:
-                self._backward_sum(name, source, cotangent)
+            if cotangent is not None and self._backward_sum(name, source, cotangent):
                 return
             sources = {forward: source}
         else:
@@ -493,11 +471,21 @@ class Reverse:
             self.layers[new] = CotangentLayer(tasks)
             self.given.setdefault(source, []).append((new, None))
 
-    def _backward_sum(self, name: str, source: str, cotangent: str) -> None:
+    def _backward_sum(self, name: str, source: str, cotangent: str) -> bool:
+        """Whether the cotangent of a sum over partitions is that of each summand: no tree is walked then."""
+        layer = self.graph.layers[name]
+        if is_sum_of_numbers(layer):
+            fn: Callable = SpreadSum()
+        elif is_sum_of_alike(layer, self.activity.samples.get(name)):
+            fn = AddCotangents((None,))
+        else:
+            return False
+        # A layer of its own also where nothing changes: what all partitions read must not be fused away.
         new = self._new_name("vjp", label_of(name), name, cotangent)
-        self.layers[new] = single_task(new, SpreadSum(), TaskRef((cotangent, 0)))
+        self.layers[new] = single_task(new, fn, TaskRef((cotangent, 0)))
         self.once.add(new)
         self.given.setdefault(source, []).append((new, None))
+        return True
 
     # ---------------------------------------------------------------- results
 

@@ -13,6 +13,7 @@ from dask.base import is_dask_collection
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.errors import StructureError
+from dak_diff.graph.histograms import LazyHistogram
 from dak_diff.graph.wrt import Target
 from dak_diff.parameter import Parameter, content_token
 
@@ -61,6 +62,9 @@ def as_operand(target: Target, tangent: Any, what: str = "tangent") -> Operand:
     """
     if isinstance(tangent, (int, float, np.integer, np.floating)):
         return Operand(content_token(float(tangent)), literal=float(tangent))
+    if isinstance(target.collection, LazyHistogram):
+        token, literal = target.collection.as_cotangent(tangent, what)
+        return Operand(token, literal=literal)
     if target.on_all_partitions:
         return _single(target, tangent, what)
     if isinstance(tangent, (ak.Array, np.ndarray, list)):

@@ -7,11 +7,15 @@ All touched partition-wise layers that are connected without crossing a barrier 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Node", "Segment", "gather"]
+from dask._task_spec import DataNode, TaskRef
+
+from dak_diff.graph.layers import operand_name
+
+__all__ = ["Inputs", "Node", "Segment", "gather", "readers"]
 
 
 @dataclass
@@ -92,3 +96,62 @@ def readers(nodes: Iterable[Any]) -> dict[str, list[str]]:
         for r in node.reads:
             result.setdefault(r, []).append(node.name)
     return result
+
+
+class Inputs:
+    """What a segment reads from outside, each once.
+
+    Attributes
+    ----------
+    operands : dict
+        (layer, whether partition by partition) -> operand and index of the segment's own layer.
+    numblocks : dict
+        Operand -> its number of partitions.
+    """
+
+    def __init__(self) -> None:
+        self.operands: dict[tuple[str, bool], tuple[Any, Any]] = {}
+        self.numblocks: dict[str, tuple[int, ...]] = {}
+        self._positions: dict[tuple[str, bool], int] = {}
+
+    def read(self, name: str, operand: Any, index: Any, blocks: Any = None) -> tuple[str, int]:
+        """Where the value of a layer is among the inputs."""
+        key = (name, index is not None)
+        if key not in self.operands:
+            self._positions[key] = len(self.operands)
+            self.operands[key] = (operand, index)
+            if blocks is not None:
+                self.numblocks[operand] = tuple(blocks)
+        return ("input", self._positions[key])
+
+    def resolve(
+        self,
+        layer: Any,
+        members: Collection[str],
+        source: Callable[[str], str],
+        value: Callable[[str], str],
+    ) -> list[tuple[str, Any]]:
+        """Where the operands of a member come from: ("step", name), ("input", position), ("constant", value).
+
+        Parameters
+        ----------
+        source : callable
+            Which layer a dependency stands for.
+        value : callable
+            Which layer gives the value of that.
+        """
+        found: list[tuple[str, Any]] = []
+        for operand, index in layer.indices:
+            dep = operand_name(operand) if index is None else operand
+            if dep is None:
+                found.append(("constant", operand.value if isinstance(operand, DataNode) else operand))
+            elif dep in layer.io_deps:
+                found.append(self.read(dep, layer.io_deps[dep], ("i",)))
+            elif (read := source(dep)) in members:
+                found.append(("step", read))
+            elif index is None:
+                below = value(read)
+                found.append(self.read(read, operand if below == dep else TaskRef((below, 0)), None))
+            else:
+                found.append(self.read(read, value(read), ("i",), layer.numblocks[dep]))
+        return found

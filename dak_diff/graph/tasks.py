@@ -7,31 +7,41 @@ columns that its value reads. Everything here pickles.
 
 from __future__ import annotations
 
+import copy
+import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import awkward as ak
+import dask.local
 import dask_awkward as dak
 import numpy as np
 from dask._task_spec import GraphNode
 from dask.blockwise import blockwise_token
 from dask.sizeof import sizeof
+from dask.utils import key_split
 
 from dak_diff.engine.awkward_internals import is_absent
+from dak_diff.engine.histograms import with_components
+from dak_diff.engine.loaded import histogram_types
 from dak_diff.engine.transform import pushforward
 from dak_diff.engine.values import (
     Pair,
     derivative_like,
     is_float,
+    leaf_values,
     map_leaves,
     match_leaves,
     numbered,
     separated,
     stopped,
 )
+from dak_diff.errors import NoRuleError
 from dak_diff.graph.forwarded import Forwarded
-from dak_diff.rules.primitive import raw
+from dak_diff.rules.primitive import Traced, dtype_of, raw
+from dak_diff.rules.structure import concatenate, reshape
 
 __all__ = [
     "CallTask",
@@ -42,6 +52,7 @@ __all__ = [
     "TakePrimal",
     "TakeTangent",
     "TakeTangents",
+    "WithoutFloats",
     "function_of",
     "inside",
 ]
@@ -95,14 +106,30 @@ def _promoted(value: Any) -> Any:
 
 
 @contextmanager
-def noting(text: str) -> Iterator[None]:
+def noting(where: str, of_partition: bool = True) -> Iterator[None]:
     """Add to any error where it happened (Python 3.11 shows it below the message)."""
     try:
         yield
     except Exception as error:
         if hasattr(error, "add_note"):
-            error.add_note(text)
+            key = running_key() if of_partition else None
+            partition = f", partition {key[1]} of {key_split(key)!r}" if isinstance(key, tuple) else ""
+            error.add_note(f"This happened in dak_diff, {where}{partition}.")
         raise
+
+
+def running_key() -> Any:
+    """The key of the task that runs here; None if no scheduler of Dask's runs it.
+
+    Found where schedulers have it: as an operand of every task it would be in every graph.
+    """
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_code is dask.local.execute_task.__code__:
+            return frame.f_locals["key"]
+        frame = frame.f_back
+    worker = sys.modules.get("distributed.worker")
+    return getattr(worker and worker.thread_state, "key", None)
 
 
 def stop(value: Any) -> Any:
@@ -130,7 +157,7 @@ class Pushforward(_Labelled):
     def __call__(self, *args: Any) -> Any:
         if any_typetracer(args):
             return on_typetracers(self.fn, primals(args, self.owner))
-        with noting(f"This happened in dak_diff, in the tangent of layer {self.label!r}."):
+        with noting(f"in the tangent of layer {self.label!r}"):
             return pushforward(self.fn, args, self.method, self.owner)
 
 
@@ -140,6 +167,20 @@ class OnPrimals(_Labelled):
     def __call__(self, *args: Any) -> Any:
         args = primals(args, self.owner)
         return on_typetracers(self.fn, args) if any_typetracer(args) else self.fn(*args)
+
+
+class WithoutFloats(_Labelled):
+    """A function that gave no floating-point numbers when the graph was built, held to it."""
+
+    def __call__(self, *args: Any) -> Any:
+        result = self.fn(*args)
+        if not any_typetracer((result,)) and any(map(is_float, leaf_values(result))):
+            raise NoRuleError(
+                f"layer {self.label!r} gives floating-point numbers, but gave none when the graph was built, "
+                "so their derivative would be lost. The type of what a function returns must not depend on "
+                "values."
+            )
+        return result
 
 
 class CallTask:
@@ -152,6 +193,10 @@ class CallTask:
         return self.task({blockwise_token(i): arg for i, arg in enumerate(args)})
 
 
+#: dask-histogram scales and adds the histogram in place that another task gave.
+_IN_PLACE = frozenset({operator.iadd, operator.isub, operator.imul, operator.itruediv})
+
+
 class CallNode:
     """A materialised task as a function of the values of its dependencies."""
 
@@ -159,6 +204,8 @@ class CallNode:
         self.node, self.dependencies = node, dependencies
 
     def __call__(self, *args: Any) -> Any:
+        if self.node.func in _IN_PLACE:
+            args = tuple(map(copy.copy, args))
         return self.node(dict(zip(self.dependencies, args, strict=True)))
 
 
@@ -221,7 +268,7 @@ class Seed:
                 if dak.lib.core.is_typetracer(tangent):
                     ak.typetracer.touch_data(tangent)
             return primals(value, self.owner)
-        with noting(f"This happened in dak_diff, where the tangent of {self.label} is put in."):
+        with noting(f"where the tangent of {self.label} is put in"):
             pair = as_pair(value, self.owner, len(tangents))
             for absolute, relative in self.columns:
                 pair = _seed_column(pair, absolute, [select(t, relative) for t in tangents])
@@ -285,24 +332,37 @@ class TakeTangents:
 
     def __call__(self, value: Any) -> Any:
         if any_typetracer((value,)):
-            return self.meta(value)
+            # A reduced number has touched what it was computed from.
+            return self.meta(value) if isinstance(value, ak.Array) else value
         pair = as_pair(value, self.owner, self.directions.stop)
         none = (None,) * pair.width
 
         def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
             if is_text or is_absent(leaf) or not is_float(leaf):
                 return leaf if is_text or is_absent(leaf) else np.zeros_like(leaf)
-            zero = np.zeros_like(leaf)
-            stacked = [zero if t is None else t for t in pair.tangents.get(i, none)[self.directions]]
-            return np.stack(stacked, axis=-1).reshape(np.shape(zero) + self.shape)[()]
+            zero = np.zeros(np.shape(leaf), dtype=dtype_of(leaf))
+            given = [zero if t is None else t for t in pair.tangents.get(i, none)[self.directions]]
+            return _stacked(given, np.shape(leaf), self.shape)
 
-        return map_leaves(pair.primal, numbered(on_leaf))
+        if not isinstance(pair.primal, histogram_types()):
+            return map_leaves(pair.primal, numbered(on_leaf))
+        stacked = [on_leaf(leaf, False, i) for i, leaf in enumerate(leaf_values(pair.primal))]
+        more = with_components(pair.primal, self.shape)
+        return map_leaves(more, numbered(lambda leaf, is_text, i: stacked[i]))
 
     def meta(self, value: Any) -> Any:
         """What comes of a typetracer: the same on an array of length zero."""
         ak.typetracer.touch_data(value)
         empty = self(ak.typetracer.length_zero_if_typetracer(value))
         return ak.Array(empty.layout.to_typetracer(forget_length=True), behavior=empty.behavior)
+
+
+def _stacked(tangents: list, shape: tuple[int, ...], trailing: tuple[int, ...]) -> Any:
+    """Tangents of one shape along trailing axes; they may be arrays of another derivative."""
+    if not any(isinstance(tangent, Traced) for tangent in tangents):
+        return np.stack(tangents, axis=-1).reshape(shape + trailing)[()]
+    columns = (reshape(t if shape else t * np.ones(1), shape=(*shape, 1)) for t in tangents)
+    return reshape(concatenate(*columns, axis=-1), shape=shape + trailing)
 
 
 class TakePrimal:

@@ -99,17 +99,20 @@ def total(x):
 
 
 @pytest.mark.parametrize(
-    ("loss", "roles"),
+    ("loss", "roles", "most"),
     [
-        (total, ["fwd", "gradient"]),
-        (lambda x: 2 * total(x) - total(x + 1) / 4 + 1, ["fwd", "gradient"]),
-        (lambda x: np.log(total(x)), ["fwd", "gradient", "vjp"]),
-        (lambda x: total(x) / dak.count(x), ["fwd", "gradient", "vjp"]),
-        (lambda x: dak.prod(np.sin(x)), ["cotangents", "fwd", "gradient", "vjp"]),
+        (total, ["fwd", "gradient"], 3),
+        (lambda x: 2 * total(x) - total(x + 1) / 4 + 1, ["fwd", "gradient"], 3),
+        (lambda x: np.log(total(x)), ["fwd", "gradient", "vjp"], 3),
+        (lambda x: total(x) / dak.count(x), ["fwd", "gradient", "vjp"], 3),
+        (lambda x: dak.prod(np.sin(x)), ["cotangents", "fwd", "gradient", "vjp"], 4),
     ],
 )
-def test_tasks_a_partition(loss, roles):
-    """Both passes are one task where the cotangents of a sum do not depend on the sum."""
+def test_tasks_a_partition(loss, roles, most):
+    """Both passes are one task where the cotangents of a sum do not depend on the sum.
+
+    One task a partition takes out what a tree reads, so that residuals stay where they are.
+    """
     x = collection(array_of("jagged"), [1] * 12)
     both = dd.value_and_grad(loss(x), x)
     layers = {**both[0].dask.layers, **both[1].dask.layers}
@@ -117,7 +120,7 @@ def test_tasks_a_partition(loss, roles):
     made = ("fwd", "vjp", "cotangents", "gradient")
     assert sorted(n.split("-")[0] for n in blocks if n.startswith(made) and blocks[n] == 12) == roles
     tasks = Counter(key[0] for key in tasks_of(*both))
-    assert sum(n == 12 for n in tasks.values()) <= 3
+    assert sum(n == 12 for n in tasks.values()) <= most
 
 
 def test_the_chain_is_one_segment():

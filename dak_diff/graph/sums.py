@@ -1,0 +1,44 @@
+"""Trees that only add: the cotangent of each summand is that of the sum, so no tree is walked back."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import awkward as ak
+from dask_awkward.lib import core as _core
+
+from dak_diff.engine.histograms import axes_grow
+from dak_diff.engine.loaded import histogram_types
+
+__all__ = ["add_arrays", "is_sum_of_alike", "is_sum_of_numbers"]
+
+
+def add_arrays(parts: list) -> Any:
+    """Sum, element by element, of arrays of one length: one node of a tree."""
+    return sum(parts[1:], parts[0])
+
+
+def is_sum_of_numbers(layer: Any) -> bool:
+    """Whether a tree adds one number of each partition: dask-awkward's sum of everything."""
+    final = getattr(layer, "finalize_func", None)
+    asked = {"reducer": ak.sum, "is_axis_none": True, "keepdims": False, "mask_identity": False}
+    if not isinstance(final, partial) or final.func is not _core._finalise_reducer_non_positional:
+        return False
+    return bool(final.keywords == asked)
+
+
+def is_sum_of_alike(layer: Any, sample: Any) -> bool:
+    """Whether a tree adds what is laid out alike in all partitions: arrays of one length, histograms.
+
+    Parameters
+    ----------
+    sample : value or None
+        What the tree gives, if that is known.
+    """
+    if getattr(layer, "tree_node_func", None) is add_arrays:
+        return True
+    if not isinstance(sample, histogram_types()) or axes_grow(sample):
+        return False
+    add = getattr(layer, "concat_func", None)
+    return getattr(add, "__name__", "") == "hist_safe_sum" and add.__module__ == "dask_histogram.core"
