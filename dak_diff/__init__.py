@@ -6,8 +6,10 @@ from dak_diff.engine.custom import custom_jvp, custom_vjp
 from dak_diff.engine.stepped import complex_step
 from dak_diff.explain import explain
 from dak_diff.jacobian import jacobian
+from dak_diff.objective import objective
 from dak_diff.parameter import parameter
 from dak_diff.second_order import hessian, hvp
+from dak_diff.soft import soft_cut, soft_histogram
 from dak_diff.statistics import mean, std, var
 
 __all__ = [
@@ -22,7 +24,10 @@ __all__ = [
     "jacobian",
     "jvp",
     "mean",
+    "objective",
     "parameter",
+    "soft_cut",
+    "soft_histogram",
     "std",
     "stop_gradient",
     "testing",

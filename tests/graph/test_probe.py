@@ -8,6 +8,7 @@ import pytest
 from helpers import SPLITS, array_of, assert_close, collection
 
 import dak_diff as dd
+from dak_diff.errors import NoRuleError
 
 X = array_of("jagged")
 
@@ -39,3 +40,16 @@ def test_an_element_of_a_row():
     x = collection(X, SPLITS["3"])
     assert dd.jvp(x[2][1] * 2, x).compute() == 2.0
     assert dd.jvp(dak.flatten(x)[1] ** 2, x).compute() == pytest.approx(2 * ak.flatten(X)[1])
+
+
+def whole_below_zero(x, p):
+    return ak.values_astype(x * p, "int64") if p < 0 else x * p
+
+
+@pytest.mark.parametrize("split", ["1", "3"])
+def test_a_type_that_depends_on_a_value_is_never_a_silent_zero(split):
+    x, p = collection(X, SPLITS[split]), dd.parameter(-1.0, name="p")
+    loss = dd.objective(dak.sum(dak.map_partitions(whole_below_zero, x, p)) + p, p)
+    assert loss.grad(-2.0) == 1.0
+    with pytest.raises(NoRuleError, match="'whole-below-zero' gives floating-point numbers, but gave none"):
+        loss.grad(2.0)
