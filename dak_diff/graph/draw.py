@@ -32,13 +32,15 @@ __all__ = ["DETAILS", "picture_of", "render", "role_of"]
 
 DETAILS = ("layers", "operations")
 
+#: The first that fits. A chain that Dask fuses is called after its last layer: the results tell the mode, too.
 _PREFIXES = {
+    "jvp-tangent-": "result",
+    "jvp-jacobian-": "result",
+    "vjp-gradient-": "result",
+    "vjp-jacobian-": "result",
     "jvp-": "tangent",
     "seed-": "seed",
     "primal-": "primal",
-    "tangent-": "result",
-    "gradient-": "result",
-    "jacobian-": "result",
     "pick-": "primal",
     "fwd-": "forward",
     "vjp-": "adjoint",

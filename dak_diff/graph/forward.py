@@ -118,7 +118,7 @@ class Forward:
 
     def tangent(self) -> tuple[HighLevelGraph, str]:
         """The graph of the tangent, and the name of its layer."""
-        return self._output(self.expr, "tangent", TakeTangent(self.owner))
+        return self._output(self.expr, "jvp-tangent", TakeTangent(self.owner))
 
     def _output(self, expr: Any, role: str, taker: Callable, *what: Any) -> tuple[HighLevelGraph, str]:
         below = self._below(expr.name)

@@ -60,7 +60,7 @@ class ForwardSegments(Forward):
             meta = take.meta(expr._meta)
         elif isinstance(expr, LazyHistogram) and shape:
             meta = with_components(expr.empty, shape)
-        return *self._output(expr, "jacobian", take, directions.start, shape), meta
+        return *self._output(expr, "jvp-jacobian", take, directions.start, shape), meta
 
     # ---------------------------------------------------------------- layers
 

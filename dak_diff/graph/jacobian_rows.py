@@ -88,7 +88,7 @@ class JacobianRows:
     ) -> tuple[HighLevelGraph, str, Any]:
         expr, parts = self.activity.expr, [value, *rows]
         names = [name for _, name in parts]
-        new = f"jacobian-{label_of(expr.name)}-{tokenize(names, j)}"
+        new = f"vjp-jacobian-{label_of(expr.name)}-{tokenize(names, j)}"
         fn = StackRows(self.shape, self.shapes[j], self._dtype)
         graph = HighLevelGraph.merge(*(graph for graph, _ in parts))
         layer = single_task(new, fn, *(TaskRef((name, 0)) for name in names))

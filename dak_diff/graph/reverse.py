@@ -501,7 +501,7 @@ class Reverse:
 
     def _gradient(self, i: int, target: Target) -> tuple[HighLevelGraph, str]:
         column = self.columns[i]
-        name = self._new_name("gradient", label_of(target.base), target.columns, column)
+        name = self._new_name("vjp-gradient", label_of(target.base), target.columns, column)
         operands: list[tuple[Any, Any]]
         upstream = target.base in self.activity.states
         if not upstream:

@@ -59,14 +59,14 @@ NAMES = {
             "value-log",
             "vjp-log",
             "sum-cotangents-p",
-            "gradient-p",
+            "vjp-gradient-p",
         },
     ),
     "recompute": (lambda: gradient("recompute"), {"vjp-multiply-exp", "sum-cotangents-p"}),
     "one pass": (gradient_in_one_pass, {"fwd-multiply-exp", "value-sum", "sum-cotangents-p"}),
-    "columns": (columns, {"gradient-from-awkward"}),
-    "tangent": (tangent, {"tangent-exp"}),
-    "tangent of a sum": (slope_of_a_sum, {"jvp-sum", "tangent-sum"}),
+    "columns": (columns, {"vjp-gradient-from-awkward"}),
+    "tangent": (tangent, {"jvp-tangent-exp"}),
+    "tangent of a sum": (slope_of_a_sum, {"jvp-sum", "jvp-tangent-sum"}),
 }
 
 

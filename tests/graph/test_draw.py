@@ -51,9 +51,9 @@ def test_layers():
     picture = picture_of(dd.grad(expr, wrt)["x"].dask)
     assert labels(picture, "source") == ["source"]
     assert labels(picture, "forward") == ["fwd-multiply-greater-sin"]
-    assert labels(picture, "result") == ["gradient-source"]
+    assert labels(picture, "result") == ["vjp-gradient-source"]
     assert ("fwd-multiply-greater-sin", "vjp-multiply-greater-sin") in edges(picture, "residual")
-    assert ("vjp-multiply-greater-sin", "gradient-source") in edges(picture, "cotangent")
+    assert ("vjp-multiply-greater-sin", "vjp-gradient-source") in edges(picture, "cotangent")
     assert ("value-sum-finalize", "value-truediv") in edges(picture, "value")
     assert not picture.clusters
 
@@ -90,7 +90,7 @@ def test_forward_mode():
     expr, wrt = example()
     picture = picture_of(dd.jvp(expr, wrt).dask)
     assert ("seed-scale", "jvp-multiply") in edges(picture, "tangent")
-    assert labels(picture, "result") == ["tangent-log"]
+    assert labels(picture, "result") == ["jvp-tangent-log"]
 
 
 def test_roles_differ_without_colour():
