@@ -132,6 +132,8 @@ class Objective:
         self._lock = threading.Lock()
         #: token of the values, value, gradients or None: replaced as a whole, so that threads do not mix them
         self._last: tuple[str, float, list[np.ndarray] | None] | None = None
+        #: whether the loss was ever finite
+        self._begun = False
 
     names = property(lambda self: list(self._layout.names))
     x0 = property(lambda self: self._layout.x0())
@@ -168,7 +170,7 @@ class Objective:
         ValueError
             If ``x`` has another shape than the parameters, or is nan.
         FloatingPointError
-            If the loss is nan, or has no value.
+            If the loss is nan, has no value, or is infinite before it was ever finite.
         """
         values, _ = self._layout.read(x)
         token = self._layout.token(values)
@@ -231,13 +233,15 @@ class Objective:
 
     def _number(self, result: Any, values: list) -> float:
         value = math.nan if result is None else float(result)
-        if math.isnan(value):
-            what = "has no value" if result is None else "is nan"
+        # A minimiser steps back from an infinite value, but not from the first.
+        if math.isnan(value) or (math.isinf(value) and not self._begun):
+            what = "has no value" if result is None else f"is {value}"
             raise FloatingPointError(
                 f"the loss {self._label!r} {what} at {self._layout.described(values)}. Look for an empty "
                 "dataset or selection, the logarithm of an empty bin or of a negative number, 0/0, and "
                 "values outside of the domain of the model"
             )
+        self._begun = self._begun or math.isfinite(value)
         return value
 
     def _check_gradient(self, gradients: list[np.ndarray], values: list) -> None:

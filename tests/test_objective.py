@@ -316,6 +316,25 @@ def test_nan_names_the_values():
     assert f(good) == fresh(by_a_mask, good)[0]
 
 
+@pytest.mark.filterwarnings("ignore:(invalid value|divide by zero):RuntimeWarning")
+def test_an_empty_dataset():
+    """The Poisson likelihood of nothing expected is infinite, and no minimiser comes back from there."""
+    mu = dd.parameter(1.0, name="mu")
+    expected = dd.soft_histogram(collection(ak.Array(np.zeros(0)), [0, 0]) * mu, [0.0, 1.0, 2.0], 0.1)
+    observed = dak.from_awkward(ak.Array([3.0, 5.0]), npartitions=1)
+    f = objective(dak.sum(expected - observed * np.log(expected)), mu)
+    for call in (f, f.value_and_grad):
+        with pytest.raises(FloatingPointError, match=r"is inf at mu=1\. Look for an empty dataset"):
+            call(1.0)
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+def test_an_edge_that_a_minimiser_steps_back_from():
+    p = dd.parameter(1.0, name="p")
+    f = objective(-np.log(p), p)
+    assert [f(1.0), f(0.0), f(2.0)] == [0.0, np.inf, -np.log(2.0)]
+
+
 def test_no_value():
     p = dd.parameter(1.0, name="p")
     x = jets().pt * p
