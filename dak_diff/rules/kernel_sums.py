@@ -34,7 +34,7 @@ from dak_diff.rules.namespace import namespace
 from dak_diff.rules.primitive import Primitive, raw
 from dak_diff.rules.structure import concatenate, index
 
-__all__ = ["bin_contents", "kernel_sum"]
+__all__ = ["bin_contents", "bin_shares", "kernel_sum"]
 
 _SQRT2PI = math.sqrt(2 * math.pi)
 #: exp(-u**2 / 2) is 0 in double precision beyond it.
@@ -119,16 +119,12 @@ class BinContents(Primitive):
 
     def impl(self, edges: Any, values: Any, weights: Any, bandwidth: Any) -> Any:
         xp, h = namespace(edges, values, weights), float(bandwidth)
-        first, *others = edges.tolist()
-        out = xp.zeros(len(others), dtype=np.float64)
+        out = xp.zeros(len(edges) - 1, dtype=np.float64)
         with np.errstate(over="ignore"):
             for block in _blocks(xp, len(values)):
                 x, w = _double(values[block]), _part(weights, block)
-                tail, below = _smaller_tail(xp, (first - x) / h)
-                for b, edge in enumerate(others):
-                    last_tail, last_below = tail, below
-                    tail, below = _smaller_tail(xp, (edge - x) / h)
-                    out[b] += _weighted_sum(w, (tail - last_tail) + (below ^ last_below))
+                for b, share in enumerate(_shares(xp, edges.tolist(), x, h)):
+                    out[b] += _weighted_sum(w, share)
         return out
 
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
@@ -152,21 +148,87 @@ class BinContents(Primitive):
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         e, x, w, h = residuals
-        none = namespace(raw(cotangent)).zeros(1)
-        at_edges = concatenate(none, cotangent) - concatenate(cotangent, none)
+        at_edges = _at_edges(cotangent)
         by_e = kernel_sum(e, x, w, h, order=1, sign=1) if active[0] else None
         by_x = kernel_sum(x, e, at_edges, h, order=1, sign=-1) if active[1] else None
-        by_w = kernel_sum(x, e, at_edges, h, order=0, sign=-1) if active[2] else None
         by_h = kernel_sum(e, x, w, h, order=2, sign=1) if active[3] else None
         return (
             None if by_e is None else scale(by_e, at_edges),
             None if by_x is None else scale(-by_x, w),
-            by_w,
+            bin_shares(e, x, cotangent, h) if active[2] else None,
             None if by_h is None else scale(h * by_h, at_edges),
         )
 
 
 bin_contents = BinContents()
+
+
+class BinShares(Primitive):
+    """For each value the numbers ``c`` of the bins, by its shares of them: ``bin_contents`` transposed.
+
+    ``sum_b c_b [Phi((e_{b+1} - x_i) / h) - Phi((e_b - x_i) / h)]``. Not a sum over edges of differences of
+    ``c``: where a bin is nearly empty ``c`` may be huge (1 / n), and what remains of it would be rounding.
+    """
+
+    name = "bin_shares"
+    kind = "custom"
+
+    def impl(self, edges: Any, values: Any, numbers: Any, bandwidth: Any) -> Any:
+        xp, h = namespace(edges, values, numbers), float(bandwidth)
+        out = xp.zeros(len(values), dtype=np.float64)
+        with np.errstate(over="ignore"):
+            for block in _blocks(xp, len(values)):
+                shares = _shares(xp, edges.tolist(), _double(values[block]), h)
+                for share, number in zip(shares, numbers.tolist(), strict=True):
+                    out[block] += scale(number, share, mutual=True)
+        return out
+
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
+        return args
+
+    def push(self, residuals: tuple, tangents: tuple) -> Any:
+        (e, x, c, h), (e_dot, x_dot, c_dot, h_dot) = residuals, tangents
+        at_edges, terms = _at_edges(c), []
+        if e_dot is not None:
+            terms.append(kernel_sum(x, e, scale(at_edges, e_dot), h, order=1, sign=-1))
+        if x_dot is not None:
+            terms.append(scale(-kernel_sum(x, e, at_edges, h, order=1, sign=-1), x_dot))
+        if c_dot is not None:
+            terms.append(self(e, x, c_dot, h))
+        if h_dot is not None:
+            terms.append(scale(h * kernel_sum(x, e, at_edges, h, order=2, sign=-1), h_dot))
+        return sum(terms[1:], terms[0])
+
+    def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
+        e, x, c, h = residuals
+        at_edges = _at_edges(c)
+        by_e = kernel_sum(e, x, cotangent, h, order=1, sign=1) if active[0] else None
+        by_x = kernel_sum(x, e, at_edges, h, order=1, sign=-1) if active[1] else None
+        by_h = kernel_sum(x, e, at_edges, h, order=2, sign=-1) if active[3] else None
+        return (
+            None if by_e is None else scale(by_e, at_edges),
+            None if by_x is None else scale(-by_x, cotangent),
+            bin_contents(e, x, cotangent, h) if active[2] else None,
+            None if by_h is None else scale(h * by_h, cotangent),
+        )
+
+
+bin_shares = BinShares()
+
+
+def _at_edges(numbers: Any) -> Any:
+    """How much more the bin before each edge has than the one behind it."""
+    none = namespace(raw(numbers)).zeros(1)
+    return concatenate(none, numbers) - concatenate(numbers, none)
+
+
+def _shares(xp: Any, edges: list[float], x: Any, h: float) -> Iterator[Any]:
+    """Bin by bin, how much of each value lies in it."""
+    tail, below = _smaller_tail(xp, (edges[0] - x) / h)
+    for edge in edges[1:]:
+        last_tail, last_below = tail, below
+        tail, below = _smaller_tail(xp, (edge - x) / h)
+        yield (tail - last_tail) + (below ^ last_below)
 
 
 def _blocks(xp: Any, length: int) -> Iterator[slice]:
@@ -212,10 +274,10 @@ def _derivative(xp: Any, order: int) -> Callable[[Any], Any]:
 def _special(xp: Any) -> ModuleType | Any:
     """``scipy.special``, or the same of CuPy."""
     try:
-        if xp is np:
-            import scipy.special as special
-        else:
+        if xp.__name__ == "cupy":
             import cupyx.scipy.special as special
+        else:
+            import scipy.special as special
     except ImportError as error:
         raise ImportError('smooth histograms need SciPy: pip install "dak_diff[hist]"') from error
     return special

@@ -13,7 +13,7 @@ from dak_diff import eager
 from dak_diff.engine.buffer import unwrap
 from dak_diff.engine.values import wrapped
 from dak_diff.rules import kernel_sums
-from dak_diff.rules.kernel_sums import bin_contents, kernel_sum
+from dak_diff.rules.kernel_sums import bin_contents, bin_shares, kernel_sum
 
 pytest.importorskip("scipy")
 
@@ -250,6 +250,49 @@ def test_second_derivative_in_every_composition(name, given):
     np.testing.assert_allclose(over_forward, w @ forward, rtol=0, atol=1e-11 * scale * np.abs(w).sum())
 
 
+def by_contents(e, x, w, c, h):
+    return np.sum(c * wrapped(bin_contents(*map(unwrap, (e, x, w, h)))))
+
+
+def by_shares(e, x, w, c, h):
+    return np.sum(w * wrapped(bin_shares(*map(unwrap, (e, x, c, h)))))
+
+
+def test_shares_are_the_transpose_of_contents():
+    """One bilinear form in two ways: the same value, gradient, and products of both with the Hessian."""
+    args = (FEW, MANY, HEAVY, np.array([0.5, -1.25, 2.0]), WIDTH)
+    v = directions(args, 8)
+    np.testing.assert_allclose(by_shares(*args), by_contents(*args), rtol=1e-14)
+    np.testing.assert_allclose(
+        eager.jvp(by_shares, args, v)[1], eager.jvp(by_contents, args, v)[1], rtol=1e-13
+    )
+
+    def products(fn):
+        def pulled(*x):
+            return eager.vjp(fn, x)[1](1.0)
+
+        def pushed(*x):
+            return eager.jvp(fn, x, v)[1]
+
+        gradient, over_reverse = eager.jvp(pulled, args, v)
+        return [*gradient, *over_reverse, *eager.vjp(pushed, args)[1](1.0)]
+
+    for got, want in zip(products(by_shares), products(by_contents), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
+def test_gradient_of_logarithms_of_nearly_empty_bins():
+    """sum(log(w n_b)) of one value has the slope (number of bins) / w, however little lies in a bin."""
+    edges = np.linspace(-20.0, 30.0, 26)
+
+    def logarithms(w):
+        return np.sum(np.log(wrapped(bin_contents(edges, np.zeros(1), unwrap(w), 1.0))))
+
+    w = np.array([2.0])
+    np.testing.assert_allclose(eager.grad(logarithms)(w), [25 / 2], rtol=1e-13)
+    np.testing.assert_allclose(eager.jvp(logarithms, (w,), (np.ones(1),))[1], 25 / 2, rtol=1e-13)
+
+
 # ---------------------------------------------------------------- dtype, memory, pickling
 
 
@@ -301,7 +344,7 @@ def test_memory_is_that_of_the_values_not_of_all_pairs():
     assert peak_of(lambda: edges[1:, np.newaxis] - values) >= dense
 
 
-@pytest.mark.parametrize("primitive", [kernel_sum, bin_contents])
+@pytest.mark.parametrize("primitive", [kernel_sum, bin_contents, bin_shares])
 def test_primitives_pickle_by_name(primitive):
     assert pickle.loads(pickle.dumps(primitive)) is primitive
 
