@@ -56,8 +56,12 @@ class Dual(Traced):
             else:
                 tangents.append(_fit(primitive.push(residuals, directions), out))
         if primitive is index and 0 < np.size(out) <= _SMALL:
-            # Of the components of a vector parameter each moves in one direction only.
-            tangents = [None if _is_zero(tangent) else tangent for tangent in tangents]
+            # Of the components of a vector parameter each moves in one direction only. What is zero before is
+            # left alone: of arrays without elements, on which a graph is tried, all tangents are.
+            tangents = [
+                None if _is_zero(after) and not _is_zero(before) else after
+                for before, after in zip(args[0].tangents, tangents, strict=True)
+            ]
         return dual(self.level, out, tuple(tangents), self.method)
 
 

@@ -225,8 +225,8 @@ def test_every_layer_on_the_way_is_in_a_segment():
     for _ in range(5):
         y = np.sin(y * p[0])
     block = dd.jacobian(dak.sum(y), p)
-    # Of the partitions; beside it the component of the parameter, and the sum with its tree.
-    assert sum(name.startswith("jvp-") for name in block.dask.layers) == 3
+    # Of the partitions; beside it the component of the parameter, the sum with its tree, and the result.
+    assert sum(name.startswith("jvp-") for name in block.dask.layers) == 4
 
 
 def test_several_expressions_share_their_segments():
