@@ -23,7 +23,6 @@ import numpy as np
 import dak_diff
 from benchmarks.dijets import make_events
 from benchmarks.measure import as_run, best_seconds, report, versions
-from dak_diff.soft import soft_histogram
 
 PARAMETERS, SCALES, PARTITIONS, ROUNDS = 50, 3, 4, 3
 EDGES = np.linspace(20.0, 320.0, 31)
@@ -63,7 +62,7 @@ def weighted_masses(jets: Any, theta: Any) -> tuple[Any, Any]:
 
 def spectrum(jets: Any, theta: Any) -> Any:
     mass, weight = weighted_masses(jets, theta)
-    return soft_histogram(mass, EDGES, 5.0, weight)
+    return dak_diff.soft_histogram(mass, EDGES, 5.0, weight)
 
 
 def check(jets: Any, contents: Any, theta: Any) -> None:

@@ -106,7 +106,9 @@ def match_contents(histogram: Any, given: Any, what: str) -> list[Any]:
         if [np.shape(g) for g in given] != [np.shape(leaf) for leaf in (values, *variances)]:
             raise StructureError(f"the {what} of a histogram must have its axes and its storage")
         return list(given)
-    shape = np.shape(given)
+    if not isinstance(given, (Traced, Buffer)):
+        given = np.asarray(given, dtype=np.float64)
+    given, shape = unwrap(given), np.shape(given)
     if shape == ():
         return [np.full(np.shape(values), given), *(None for _ in variances)]
     if shape == np.shape(values):

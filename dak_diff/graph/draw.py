@@ -32,7 +32,7 @@ __all__ = ["DETAILS", "picture_of", "render", "role_of"]
 
 DETAILS = ("layers", "operations")
 
-#: The first that fits. A chain that Dask fuses is called after its last layer: the results tell the mode, too.
+#: The first that fits. A chain that Dask fuses is called after its last layer: results tell the mode, too.
 _PREFIXES = {
     "jvp-tangent-": "result",
     "jvp-jacobian-": "result",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dask.base import tokenize
+import numpy as np
+from dask.base import is_dask_collection, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.histograms import contents, has_contents
@@ -60,9 +61,15 @@ class LazyHistogram:
         StructureError
             If it has neither the axes of the histogram nor the shape of its bins.
         """
+        if is_dask_collection(given):
+            raise StructureError(
+                f"the {what} of a histogram is an array or a histogram in memory, not {given!r}; "
+                "compute it first"
+            )
         if isinstance(given, histogram_types()):
             given = contents(given)
         else:
+            given = np.asarray(given, dtype=np.float64)
             axes = self.empty.axes
             if given.shape not in (axes.size, axes.extent) and not any(a.traits.growth for a in axes):
                 raise StructureError(

@@ -142,6 +142,7 @@ def test_gradient_of_what_lives_elsewhere(name, split, storage, residuals):
         (inner, (inner * tangent.values()).sum()),
         (whole, product + whole_product),
         (2.0, 2 * tangent.values(flow=True).sum()),
+        (np.rint(inner).astype(int).tolist(), (np.rint(inner) * tangent.values()).sum()),
     ):
         got = dd.vjp(expr, p, cotangent, residuals=residuals).compute()
         np.testing.assert_allclose(got, want, rtol=1e-12)
@@ -296,6 +297,13 @@ def test_a_histogram_of_each_partition_is_refused():
     expr = dh.partitioned_factory(x, axes=(bh.axis.Regular(5, 0, 2),), weights=weight(x, p))
     with pytest.raises(TypeError, match=r"differentiate expr.collapse\(\)"):
         dd.jvp(expr, p)
+
+
+def test_a_cotangent_that_is_not_known_yet_is_refused():
+    p = dd.parameter(POINT, name="p")
+    lazy = collection(X, SPLITS["3"])
+    with pytest.raises(StructureError, match="in memory.*compute it first"):
+        dd.vjp(lazily("one axis", "Double", "3", p), p, lazy)
 
 
 def test_a_histogram_is_no_scalar():
