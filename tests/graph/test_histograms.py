@@ -302,7 +302,7 @@ def test_a_histogram_of_each_partition_is_refused():
 def test_a_cotangent_that_is_not_known_yet_is_refused():
     p = dd.parameter(POINT, name="p")
     lazy = collection(X, SPLITS["3"])
-    with pytest.raises(StructureError, match="in memory.*compute it first"):
+    with pytest.raises(StructureError, match=r"in memory.*compute it first"):
         dd.vjp(lazily("one axis", "Double", "3", p), p, lazy)
 
 
