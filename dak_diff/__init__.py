@@ -2,6 +2,7 @@
 
 from dak_diff import eager, testing
 from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, visualize, vjp
+from dak_diff.backends import to_backend
 from dak_diff.engine.custom import custom_jvp, custom_vjp
 from dak_diff.engine.stepped import complex_step
 from dak_diff.explain import explain
@@ -31,6 +32,7 @@ __all__ = [
     "std",
     "stop_gradient",
     "testing",
+    "to_backend",
     "value_and_grad",
     "value_and_jvp",
     "var",

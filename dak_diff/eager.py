@@ -16,6 +16,7 @@ import numpy as np
 from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.engine.transform import check_method, lift, lower, pullback, pushforward
 from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, separated
+from dak_diff.rules.namespace import is_array
 
 __all__ = ["diffarray", "elementwise_grad", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
 
@@ -242,7 +243,7 @@ def diffarray(primal: Any, tangent: Any = 1.0) -> Any:
     ([1.0, 4.0], [2.0, 4.0])
     """
     if not isinstance(primal, (ak.Array, ak.Record)):
-        primal = np.asarray(primal)
+        primal = primal if is_array(primal) else np.asarray(primal)
         primal = primal if primal.dtype.kind in "fc" else primal.astype(float)
     value = separated(primal)
     _require_float(value)

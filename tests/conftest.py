@@ -112,3 +112,14 @@ def count_tasks():
         return plugin.prefixes
 
     return count
+
+
+@pytest.fixture
+def stand_in_as_cuda(monkeypatch):
+    """Awkward's backend named "cuda" is the stand-in, which needs no device."""
+    import stand_in
+    from awkward._backends import dispatch
+
+    monkeypatch.setitem(dispatch._name_to_backend_cls, "cuda", stand_in.StandInBackend)
+    with dask.config.set(scheduler="sync"):
+        yield

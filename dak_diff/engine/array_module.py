@@ -15,6 +15,7 @@ import numpy as np
 
 from dak_diff.errors import NoRuleError
 from dak_diff.rules import structure
+from dak_diff.rules.namespace import is_array, owners
 from dak_diff.rules.primitive import Traced, apply_ufunc, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
 
@@ -48,11 +49,13 @@ class ArrayModule:
         self.base = base
         self.ndarray = buffer_type
         self._wrap = buffer_type
+        self._any_buffer: Any = buffer_type.__base__
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self.base, name)
-        if isinstance(function, np.ufunc) or hasattr(function, "nin"):
-            return lambda *args, out=None, **kwargs: self._ufunc_out(getattr(np, name), out, args, kwargs)
+        standard = getattr(np, name, None)
+        if isinstance(standard, np.ufunc):
+            return lambda *args, out=None, **kwargs: self._ufunc_out(standard, out, args, kwargs)
         if not callable(function) or isinstance(function, type):
             return function
         return self._plainly(name, function)
@@ -83,7 +86,7 @@ class ArrayModule:
 
     def _values(self, convert: Callable, obj: Any) -> Any:
         """Buffers inside ``obj`` replaced by their converted values."""
-        if isinstance(obj, self._wrap):
+        if isinstance(obj, self._any_buffer):
             return convert(obj.value)
         if type(obj) in (list, tuple):
             return type(obj)(self._values(convert, x) for x in obj)
@@ -99,10 +102,15 @@ class ArrayModule:
         return out
 
     def _value(self, x: Any) -> Any:
-        """The value of one argument; lists and foreign arrays become arrays of the base."""
-        if isinstance(x, self._wrap):
+        """The value of one argument; lists become arrays of the base."""
+        if isinstance(x, self._any_buffer):
             return x.value
         return self.base.asarray(x) if isinstance(x, (list, tuple)) else x
+
+    def _here(self, x: Any) -> Any:
+        """The value of one argument that must be an array of the base: numbers may be on the host."""
+        value = self._value(x)
+        return structure.move_like(value, self.base.ndarray) if self.base is not np else value
 
     # ---------------------------------------------------------------- ufuncs
 
@@ -133,7 +141,7 @@ class ArrayModule:
     # ---------------------------------------------------------------- moving values
 
     def asarray(self, x: Any, dtype: Any = None) -> Any:
-        value = self._value(x)
+        value = self._here(x) if isinstance(x, self._any_buffer) else self._value(x)
         if isinstance(value, Traced):
             return self._wrap(
                 value if dtype in (None, value.dtype) else structure.astype(value, dtype=np.dtype(dtype))
@@ -156,7 +164,7 @@ class ArrayModule:
         return x.copy()
 
     def reshape(self, x: Any, shape: Any, copy: bool | None = None) -> Any:
-        return self._wrap(structure.reshape(self._value(x), shape=shape))
+        return self._wrap(structure.reshape(self._here(x), shape=shape))
 
     def ravel(self, x: Any) -> Any:
         return self.reshape(x, (-1,))
@@ -167,7 +175,7 @@ class ArrayModule:
         return self._wrap(structure.transpose(value, axes=axes))
 
     def broadcast_to(self, x: Any, shape: Any) -> Any:
-        return self._wrap(structure.broadcast_to(self._value(x), shape=tuple(shape)))
+        return self._wrap(structure.broadcast_to(self._here(x), shape=tuple(shape)))
 
     def broadcast_arrays(self, *arrays: Any) -> list:
         shape = np.broadcast_shapes(*(np.shape(self._value(x)) for x in arrays))
@@ -200,8 +208,8 @@ class ArrayModule:
     def stack(self, arrays: Any, axis: int = 0) -> Any:
         arrays = [self.asarray(x) for x in arrays]
         axis %= arrays[0].ndim + 1
-        where = (slice(None),) * axis + (None,)
-        return self.concatenate([x[where] for x in arrays], axis=axis)
+        rows = [self.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:])) for x in arrays]
+        return self.concatenate(rows, axis=axis)
 
     def where(self, condition: Any, *choices: Any) -> Any:
         if not choices:
@@ -212,10 +220,14 @@ class ArrayModule:
     def repeat(self, x: Any, repeats: Any, axis: int | None = None) -> Any:
         value = self._value(x)
         if not isinstance(value, Traced):
-            return self._wrap(self.base.repeat(value, self._value(repeats), axis=axis))
+            repeats = self._value(repeats)
+            if self.base is np or axis is not None or not is_array(repeats):
+                return self._wrap(self.base.repeat(value, repeats, axis=axis))
+            return self._wrap(value.reshape(-1)[owners(repeats)])
         flat = self.ravel(x) if axis is None else x
         axis = (axis or 0) % flat.ndim
-        positions = self.base.repeat(self.base.arange(flat.shape[axis]), raw(self._value(repeats)))
+        counts = self.base.broadcast_to(self.base.asarray(raw(self._value(repeats))), (flat.shape[axis],))
+        positions = owners(counts)
         return flat[(slice(None),) * axis + (positions,)]
 
     def take(self, x: Any, indices: Any, axis: int | None = None) -> Any:
@@ -229,7 +241,11 @@ class ArrayModule:
         order = self.base.argsort(raw(value), axis=axis, kind=kind)
         if value.ndim == 1:
             return self._wrap.of(structure.index(value, key=order))
-        grid = list(np.ogrid[tuple(slice(n) for n in np.shape(value))])
+        shape = np.shape(value)
+        grid = [
+            self.base.arange(n).reshape([-1 if a == b else 1 for b in range(len(shape))])
+            for a, n in enumerate(shape)
+        ]
         grid[axis] = order
         return self._wrap.of(structure.index(value, key=tuple(grid)))
 

@@ -18,13 +18,14 @@ from functools import partial, wraps
 from typing import Any
 
 import numpy as np
-from awkward import _broadcasting, _layout
+from awkward import _broadcasting, _layout, highlevel
 from awkward._backends import dispatch as _dispatch
 from awkward._backends.backend import Backend
 from awkward._backends.numpy import NumpyBackend
 from awkward._connect import numpy as _connect_numpy
 from awkward._nplikes.array_like import maybe_materialize
 from awkward._nplikes.array_module import ArrayModuleNumpyLike
+from awkward._nplikes.cupy import Cupy
 from awkward._nplikes.dispatch import register_nplike
 from awkward._nplikes.placeholder import PlaceholderArray
 from awkward._nplikes.virtual import VirtualNDArray
@@ -45,15 +46,18 @@ from awkward.contents import (
 )
 from awkward.index import Index
 from awkward.operations import ak_to_layout
+from awkward.record import Record
 
 from dak_diff.engine.array_module import ArrayModule
 from dak_diff.engine.buffer import Buffer, lost, plain
 from dak_diff.errors import NoRuleError
+from dak_diff.rules.namespace import namespace
 from dak_diff.rules.primitive import Traced, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
-from dak_diff.rules.structure import index
+from dak_diff.rules.structure import index, move_like
 
 __all__ = [
+    "backend_named",
     "buffer_type_of",
     "diff_backend",
     "indexes",
@@ -61,10 +65,13 @@ __all__ = [
     "is_absent",
     "leaves",
     "map_layout",
+    "on_base",
     "pack",
     "positions",
     "refuse_categorical_numbers",
     "refuse_in_arrays",
+    "synchronize",
+    "transferred",
 ]
 
 
@@ -94,7 +101,8 @@ class DiffKernel:
         order = self._base_backend.nplike.empty(len(values), dtype=np.int64)
         argsort = self._base_backend["awkward_argsort", np.int64, values.dtype.type, offsets.dtype.type]
         error = argsort(order, values, length, _primal(offsets), *options)
-        starts = np.repeat(_primal(offsets)[:-1], np.diff(_primal(offsets)))
+        bounds = _primal(offsets)
+        starts = Segments(bounds).spread(bounds[:-1])
         order[: len(starts)] += starts
         out.value = index(data.value, key=order)
         return error
@@ -185,6 +193,10 @@ class DiffNplike(ArrayModuleNumpyLike):
             return self._virtual(obj, dtype)
         if isinstance(obj, Traced):
             obj = self.buffer_type(obj)
+        if isinstance(obj, Buffer) and not isinstance(obj, self.buffer_type):
+            if obj.ndim:
+                raise incompatible()
+            obj = self.buffer_type(move_like(obj.value, self.buffer_type.module.base.ndarray))
         if isinstance(obj, Buffer):
             if dtype is not None and obj.dtype != np.dtype(dtype):
                 return obj.astype(dtype)
@@ -298,6 +310,7 @@ def _make_backend(base: Backend) -> DiffBackend:
     buffer_type: Any = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
     numbers.Real.register(buffer_type)  # overloads of behaviors ask for it: vector * number
     buffer_type.module = ArrayModule(base.nplike._module, buffer_type)
+    Buffer.of_home[buffer_type.module.base.ndarray] = buffer_type
     nplike_cls = type(f"Diff{label}", (DiffNplike,), {"base": base.nplike, "buffer_type": buffer_type})
     register_nplike(nplike_cls)
     members = {"name": base.name, "base": base, "nplike_cls": nplike_cls}
@@ -326,7 +339,8 @@ def _patch_awkward() -> None:
     ``to_layout``: a number that carries a derivative stays what it is instead of being taken
     apart by ``.item()``; other packages' constants are taken for their values.
     ``broadcast_and_apply``: constants beside such a number come to our backend.
-    ``Content.to_backend``: an active layout is on the backend that it wraps already.
+    ``Content.to_backend``: an active layout is on the backend that it wraps already; to another it is moved.
+    ``custom_reduce``: arrays of a device travel between processes through the host.
     ``ListOffsetArray``, ``IndexedOptionArray``: places upstream make an index and forget the backend.
     ``frombuffer``: ``ak.from_buffers`` of what carries a derivative says that it would be lost.
     ``RecordArray``: ``ak.Array({"x": x, "constant": numpy_array})`` brings its columns together.
@@ -336,9 +350,11 @@ def _patch_awkward() -> None:
     upstream = _dispatch.common_backend
 
     def common_backend(backends: Collection[Backend]) -> Backend:
-        ours = [b for b in backends if isinstance(b, DiffBackend)]
-        others = [b for b in backends if not ours or (b is not ours[0] and b is not ours[0].base)]
-        return upstream([*ours[:1], *others])
+        ours = _shared_backend(backends)
+        if ours is None:
+            return upstream(backends)
+        others = [b for b in backends if b is not ours.base and not isinstance(b, DiffBackend)]
+        return upstream([ours, *others])
 
     common_backend.knows_dak_diff = True  # type: ignore[attr-defined]
     for module in (_dispatch, _layout, _connect_numpy):
@@ -350,6 +366,7 @@ def _patch_awkward() -> None:
     ArrayModuleNumpyLike.frombuffer = _patched_frombuffer(ArrayModuleNumpyLike.frombuffer)
     RecordArray.__init__ = _patched_record_init(RecordArray.__init__)
     Content.to_backend = _patched_to_backend(Content.to_backend)
+    highlevel.custom_reduce = _patched_reduce(highlevel.custom_reduce)
 
 
 def _patched_to_layout(upstream: Callable) -> Callable:
@@ -383,33 +400,118 @@ def _as_vector(numbers: Collection[Any]) -> Any:
     """``[ak.sum(x), 0.5]``: numbers some of which carry a derivative, as one array."""
     if any(np.ndim(x) for x in numbers):
         return numbers
-    return next(x for x in numbers if isinstance(x, Buffer)).module.stack(numbers)
+    modules = [x.module for x in numbers if isinstance(x, Buffer)]
+    return next((m for m in modules if m.base is not np), modules[0]).stack(numbers)
 
 
 def _patched_broadcast(upstream: Callable) -> Callable:
     @wraps(upstream)
     def broadcast_and_apply(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        backends = (_dispatch.backend_of_obj(x, default=None) for x in inputs)
-        backend = next((b for b in backends if isinstance(b, DiffBackend)), None)
+        backend = _shared_backend([_dispatch.backend_of_obj(x, default=None) for x in inputs])
         if backend is not None:
-            inputs = [
-                x.to_backend(backend) if isinstance(x, Content) and x.backend is backend.base else x
-                for x in inputs
-            ]
+            inputs = [_beside(x, backend) for x in inputs]
         return upstream(inputs, *args, **kwargs)
 
     return broadcast_and_apply
 
 
+def _shared_backend(backends: Collection[Any]) -> DiffBackend | None:
+    """Ours among several: over the device if there is one; numbers beside its arrays are on the host."""
+    ours = [b for b in backends if isinstance(b, DiffBackend)]
+    if len(ours) == len(backends) == 1 or not ours:
+        return ours[0] if ours else None
+    host = NumpyBackend.instance()
+    bases = (base_backend(b) for b in backends if b is not None and b.nplike.known_data)
+    return diff_backend(next((b for b in bases if b is not host), host))
+
+
+def _beside(x: Any, backend: DiffBackend) -> Any:
+    """An argument beside active ones; a number keeps its weak type."""
+    if isinstance(x, Content) and x.backend is backend.base:
+        return x.to_backend(backend)
+    if isinstance(x, Buffer) and not x.ndim and not isinstance(x, backend.nplike.buffer_type):
+        return backend.nplike.buffer_type(x.value)
+    return x
+
+
+def incompatible() -> ValueError:
+    """What Awkward raises where arrays of a device and of the host meet."""
+    return ValueError(
+        "cannot operate on arrays with incompatible backends. Use #ak.to_backend to coerce the arrays "
+        "to the same backend"
+    )
+
+
 def _patched_to_backend(upstream: Callable) -> Callable:
     @wraps(upstream)
     def to_backend(self: Content, backend: Any) -> Content:
-        own = self.backend
-        if isinstance(own, DiffBackend) and _dispatch.regularize_backend(backend) is own.base:
-            return self
-        return upstream(self, backend)
+        own, target = self.backend, _dispatch.regularize_backend(backend)
+        if isinstance(target, DiffBackend) and own is target.base and not self._is_all_materialized:
+            asarray = target.nplike.asarray
+            return map_layout(self, target, asarray, lambda leaf: asarray(leaf.data))
+        if not isinstance(own, DiffBackend) or not target.nplike.known_data or target is own:
+            return upstream(self, target)
+        if isinstance(target, DiffBackend) and not (isinstance(self, NumpyArray) and self.length == 1):
+            raise incompatible()
+        # A single number, which Awkward made an array: ak.fill_none(x, parameter).
+        return transferred(self, base_backend(target))
 
     return to_backend
+
+
+def _patched_reduce(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def custom_reduce(obj: Any, protocol: int) -> Any:
+        backend = obj.layout.backend if isinstance(obj, highlevel.Array) else obj.layout.array.backend
+        if not isinstance(backend.nplike, Cupy):
+            return upstream(obj, protocol)
+        return (_arrived, (on_base(obj, NumpyBackend.instance()), type(backend)))
+
+    return custom_reduce
+
+
+def _arrived(array: Any, backend: type[Backend]) -> Any:
+    """An array back on the device that it comes from; on the host, where a process has none."""
+    try:
+        with _lock:
+            target = backend.instance()
+        return on_base(array, target)
+    except (ImportError, RuntimeError):
+        return array
+
+
+def on_base(array: Any, target: Backend) -> Any:
+    """An array or record of the high level on another base."""
+    layout = array.layout
+    if isinstance(layout, Record):
+        layout = Record(transferred(layout.array, target), layout.at)
+    else:
+        layout = transferred(layout, target)
+    return type(array)(layout, behavior=array.behavior, attrs=array._attrs)
+
+
+def backend_named(name: str) -> Backend:
+    """Awkward's backend of a name: under a lock, for threads that come at once would make several.
+
+    Raises
+    ------
+    ImportError
+        If its array library is not installed.
+    """
+    with _lock:
+        _patch_awkward()
+        return _dispatch.regularize_backend(name)
+
+
+def synchronize() -> None:
+    """Raise what kernels of a device have found: out there Awkward's errors are silent until asked for."""
+    if not hasattr(Cupy, "_instance"):
+        return
+    from awkward._connect import cuda
+
+    stream = cuda.import_cupy().cuda.get_current_stream()
+    if cuda.cuda_streamptr_to_contexts.get(stream.ptr, (None, ()))[1]:
+        cuda.synchronize_cuda(stream)
 
 
 def _patched_index_init(upstream: Callable, name: str) -> Callable:
@@ -446,7 +548,7 @@ def _patched_record_init(upstream: Callable) -> Callable:
         contents = list(contents) if isinstance(contents, Iterable) else contents
         ours = [b for b in (getattr(c, "backend", None) for c in contents) if isinstance(b, DiffBackend)]
         if ours and len(ours) < len(contents):
-            contents = [c.to_backend(ours[0]) for c in contents]
+            contents = [c.to_backend(ours[0]) if c.backend is ours[0].base else c for c in contents]
         upstream(self, contents, fields, *args, **kwargs)
 
     return init
@@ -511,6 +613,36 @@ def map_layout(
     raise TypeError(f"unknown layout class {type(layout).__name__}")
 
 
+def transferred(layout: Content, target: Backend) -> Content:
+    """The same layout on another base; what is active stays so, what is absent or virtual is not read."""
+    if base_backend(layout.backend) is target:
+        return layout
+    active = isinstance(layout.backend, DiffBackend)
+    to = target.nplike.ndarray
+
+    def on_data(data: Any) -> Any:
+        if is_absent(data):
+            return data
+        if isinstance(data, VirtualNDArray):
+            if not data.is_materialized:
+                return VirtualNDArray(
+                    target.nplike,
+                    data._shape,
+                    data._dtype,
+                    lambda: on_data(data.materialize()),
+                    lambda: data.shape,
+                    data._buffer_key,
+                )
+            data = data.materialize()
+        return move_like(data.value if isinstance(data, Buffer) else data, to)
+
+    backend = diff_backend(target) if active else target
+    asarray = backend.nplike.asarray
+    return map_layout(
+        layout, backend, lambda i: asarray(on_data(i)), lambda leaf: asarray(on_data(leaf.data))
+    )
+
+
 def leaves(layout: Content) -> list[NumpyArray]:
     """The leaves (float buffers and all others that hold data), depth first."""
     found: list[NumpyArray] = []
@@ -557,15 +689,17 @@ def pack(layout: Content) -> Content:
         return pack(layout.project())
     if layout.is_option:
         missing = plain(layout.mask_as_bool(valid_when=False), "a mask")
-        packed = np.where(missing, -1, (~missing).cumsum() - 1).astype(np.int64)
+        xp = namespace(missing)
+        packed = xp.where(missing, -1, (~missing).cumsum() - 1).astype(np.int64)
         return IndexedOptionArray(to_index(packed), pack(layout.project()), parameters=parameters)
     if isinstance(layout, UnionArray):
         tags, positions = plain(layout.tags.data, "tags"), plain(layout.index.data, "an index")
-        contents, compact = [], np.empty(len(tags), dtype=np.int64)
+        xp = namespace(tags)
+        contents, compact = [], xp.empty(len(tags), dtype=np.int64)
         for tag, content in enumerate(layout.contents):
             chosen = tags == tag
             contents.append(pack(content._carry(to_index(positions[: len(tags)][chosen]), False)))
-            compact[chosen] = np.arange(chosen.sum())
+            compact[chosen] = xp.arange(int(chosen.sum()))
         return UnionArray(layout.tags, to_index(compact), contents, parameters=parameters)
     raise TypeError(f"unknown layout class {type(layout).__name__}")
 
@@ -596,7 +730,7 @@ def positions(layout: Content, at: int | None = None) -> list[Any]:
         if is_absent(leaf.data) or _is_text(leaf):
             return _primal(leaf.data)
         shape = leaf.data.shape
-        return np.arange(math.prod(shape)).reshape(shape)
+        return base.nplike._module.arange(math.prod(shape)).reshape(shape)
 
     numbered = map_layout(layout, base, _primal, number)
     numbered = numbered if at is None else numbered[at : at + 1]

@@ -18,6 +18,7 @@ from dak_diff.engine.dual import Dual
 from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.engine.loaded import histogram_types
 from dak_diff.errors import NoRuleError
+from dak_diff.rules.namespace import home, is_array
 from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import astype, index, reshape, transpose
 
@@ -64,6 +65,8 @@ class Buffer(NDArrayOperatorsMixin):
     __slots__ = ("value",)
     __array_priority__ = 2000
     module: ClassVar[ArrayModule]
+    #: Class of plain arrays -> class of the buffers that hold them.
+    of_home: ClassVar[dict[type, type[Buffer]]] = {}
 
     def __init__(self, value: Any):
         self.value = value
@@ -229,7 +232,8 @@ class Buffer(NDArrayOperatorsMixin):
     def of(cls, value: Any) -> Any:
         """``value`` in a buffer; a constant number is handed out as the base does."""
         if isinstance(value, Traced) or np.ndim(value):
-            return cls(value)
+            # A number of the host times an array of a device is one of the device.
+            return cls.of_home.get(home(raw(value)), cls)(value)
         return value
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -250,7 +254,7 @@ def _is_foreign(x: Any) -> bool:
     return isinstance(x, histogram_types()) or (
         hasattr(x, "__array_ufunc__")
         and not isinstance(x, (Buffer, np.ndarray, np.generic))
-        and not hasattr(x, "__array_namespace__")
+        and not is_array(x)
     )
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dak_diff.rules.primitive import NonDifferentiable, Primitive, Traced, dtype_of, is_inexact
-from dak_diff.rules.structure import broadcast_to, index, real_if
+from dak_diff.rules.namespace import home
+from dak_diff.rules.primitive import NonDifferentiable, Primitive, Traced, dtype_of, is_inexact, raw
+from dak_diff.rules.structure import broadcast_to, index, move_like, real_if
 
 __all__ = ["Dual", "dual"]
 
@@ -78,9 +79,10 @@ def _is_zero(tangent: Any) -> bool:
 
 
 def _fit(tangent: Any, out: Any) -> Any:
-    """The tangent in the shape and dtype of the result."""
+    """The tangent in the shape, dtype and array library of the result."""
     if tangent is None:
         return None
+    tangent = move_like(tangent, home(raw(out)))
     if np.shape(tangent) != np.shape(out):
         tangent = broadcast_to(tangent, shape=np.shape(out))
     return real_if(tangent, dtype_of(out))

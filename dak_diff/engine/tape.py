@@ -11,19 +11,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dak_diff.rules.primitive import NonDifferentiable, Primitive, Traced, dtype_of, is_inexact
-from dak_diff.rules.structure import real_if, sum_to_shape
+from dak_diff.rules.namespace import home
+from dak_diff.rules.primitive import NonDifferentiable, Primitive, Traced, dtype_of, is_inexact, raw
+from dak_diff.rules.structure import move_like, real_if, sum_to_shape
 
 __all__ = ["Node", "Tape", "backward"]
 
 
 class Node(NamedTuple):
-    """One recorded primitive; ``parents`` are positions in the record, -1 for constants."""
+    """One recorded primitive; ``parents`` are positions in the record, -1 for constants.
+
+    ``spaces`` are shape, dtype and array class of each argument.
+    """
 
     primitive: Primitive | None
     residuals: tuple
     parents: tuple[int, ...]
-    spaces: tuple[tuple[tuple[int, ...], np.dtype], ...]
+    spaces: tuple[tuple[tuple[int, ...], np.dtype, type], ...]
 
 
 _CONSUMED = Node(None, (), (), ())
@@ -53,7 +57,7 @@ class Tape(Traced):
                 primitive,
                 primitive.residuals(out, primals, params, mine, self.method),
                 tuple(arg.node if is_mine else -1 for arg, is_mine in zip(args, mine, strict=True)),
-                tuple((np.shape(arg), dtype_of(arg)) for arg in primals),
+                tuple((np.shape(arg), dtype_of(arg), home(raw(arg))) for arg in primals),
             )
         )
         return Tape(self.level, out, self.record, len(self.record) - 1, self.method)
@@ -100,8 +104,8 @@ def backward(
     return reached
 
 
-def _fit(cotangent: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Broadcasting undone, once for all rules; the cotangent in its primal's dtype."""
+def _fit(cotangent: Any, shape: tuple[int, ...], dtype: np.dtype, to: type) -> Any:
+    """Broadcasting undone, once for all rules; the cotangent in its primal's dtype and library."""
     if np.shape(cotangent) != shape:
         cotangent = sum_to_shape(cotangent, shape=shape)
-    return real_if(cotangent, dtype)
+    return move_like(real_if(cotangent, dtype), to)

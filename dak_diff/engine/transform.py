@@ -10,13 +10,17 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from dak_diff.engine.awkward_internals import is_absent
+import numpy as np
+
+from dak_diff.engine.awkward_internals import is_absent, synchronize
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.histograms import watch_fills
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
 from dak_diff.engine.values import Cotangents, Pair, is_float, map_leaves, map_residuals, numbered, settled
-from dak_diff.rules.primitive import Primitive
+from dak_diff.rules.namespace import home
+from dak_diff.rules.primitive import Primitive, raw
+from dak_diff.rules.structure import move_like
 
 __all__ = [
     "METHODS",
@@ -102,7 +106,9 @@ def lower(value: Any, level: int, width: int, owner: str = "") -> Pair:
             return leaf.primal
         return leaf
 
-    return Pair(map_leaves(value, on_leaf), tangents, width, owner)
+    pair = Pair(map_leaves(value, on_leaf), tangents, width, owner)
+    synchronize()
+    return pair
 
 
 def used_primitives(fn: Callable, args: tuple, owner: str) -> list[Primitive]:
@@ -137,12 +143,18 @@ class Transpose:
         For each watched value: position of a leaf -> its node.
     outputs : tuple of dict
         For each result: position of a leaf -> its node.
+    homes : dict of int to type
+        Node -> its array class, for results on a device: their cotangents may come from the host.
     """
 
     def __init__(
-        self, record: list[Node], watched: tuple[dict[int, int], ...], outputs: tuple[dict[int, int], ...]
+        self,
+        record: list[Node],
+        watched: tuple[dict[int, int], ...],
+        outputs: tuple[dict[int, int], ...],
+        homes: dict[int, type],
     ):
-        self.record, self.watched, self.outputs = record, watched, outputs
+        self.record, self.watched, self.outputs, self.homes = record, watched, outputs, homes
         self.consumed = False
 
     def __call__(
@@ -160,9 +172,11 @@ class Transpose:
             for leaf, cotangent in (given or {}).items():
                 if leaf in nodes:
                     node = nodes[leaf]
+                    cotangent = move_like(cotangent, self.homes.get(node, np.ndarray))
                     seeds[node] = seeds[node] + cotangent if node in seeds else cotangent
         watched = {n for nodes in self.watched for n in nodes.values()}
         reached = backward(self.record, seeds, watched, consume)
+        synchronize()
         return tuple(
             Cotangents({leaf: reached[n] for leaf, n in nodes.items() if n in reached})
             for nodes in self.watched
@@ -171,7 +185,7 @@ class Transpose:
     def map_leaves(self, on_leaf: Callable[[Any, bool], Any]) -> Transpose:
         """The same map with other residuals; see :func:`~dak_diff.engine.values.map_leaves`."""
         record = [node._replace(residuals=map_residuals(node.residuals, on_leaf)) for node in self.record]
-        return Transpose(record, self.watched, self.outputs)
+        return Transpose(record, self.watched, self.outputs, self.homes)
 
 
 class Taping:
@@ -207,10 +221,13 @@ class Taping:
     def finish(self, results: tuple) -> tuple[tuple, Transpose]:
         """The plain results, and the transpose from them to what was watched."""
         outputs: list[dict[int, int]] = []
+        homes: dict[int, type] = {}
 
         def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
             if isinstance(leaf, Tape) and leaf.level == self.level:
                 outputs[-1][i] = leaf.node
+                if (where := home(raw(leaf))) is not np.ndarray:
+                    homes[leaf.node] = where
                 return leaf.primal
             return leaf
 
@@ -218,7 +235,8 @@ class Taping:
         for result in results:
             outputs.append({})
             values.append(map_leaves(result, numbered(on_leaf)))
-        return tuple(values), Transpose(self.record, tuple(self.watched), tuple(outputs))
+        synchronize()
+        return tuple(values), Transpose(self.record, tuple(self.watched), tuple(outputs), homes)
 
 
 def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, Callable]:

@@ -26,16 +26,19 @@ from dak_diff.engine.awkward_internals import (
     leaf_data,
     leaves,
     map_layout,
+    on_base,
     pack,
     positions,
     refuse_categorical_numbers,
+    transferred,
 )
 from dak_diff.engine.buffer import Buffer
 from dak_diff.engine.histograms import map_contents, match_contents
 from dak_diff.engine.loaded import histogram_types
 from dak_diff.errors import StructureError
+from dak_diff.rules.namespace import home, is_array, moved, namespace
 from dak_diff.rules.primitive import Traced, dtype_of, raw
-from dak_diff.rules.structure import reshape, scatter_add
+from dak_diff.rules.structure import move_like, reshape, scatter_add
 
 __all__ = [
     "Cotangents",
@@ -49,6 +52,7 @@ __all__ = [
     "map_residuals",
     "match_leaves",
     "numbered",
+    "on_backend",
     "separated",
     "settled",
     "stopped",
@@ -116,8 +120,8 @@ def map_residuals(part: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
         return {k: map_residuals(p, on_leaf) for k, p in part.items()}
     if isinstance(part, Kept):
         return part.map_leaves(on_leaf)
-    is_leaf = isinstance(part, (Traced, np.ndarray, np.generic, float, complex))
-    return on_leaf(part, False) if is_leaf or hasattr(part, "__array_namespace__") else part
+    is_leaf = isinstance(part, (Traced, np.generic, float, complex)) or is_array(part)
+    return on_leaf(part, False) if is_leaf else part
 
 
 def is_float(x: Any) -> bool:
@@ -151,9 +155,7 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
         return map_contents(value, on_leaf)
     if isinstance(value, Buffer):
         return wrapped(on_leaf(value.value, False))
-    if isinstance(value, (np.ndarray, *_NUMBERS)) or (
-        hasattr(value, "__array_namespace__") and not isinstance(value, Traced)
-    ):
+    if isinstance(value, _NUMBERS) or is_array(value):
         return wrapped(on_leaf(value, False))
     return value
 
@@ -240,6 +242,20 @@ def settled(value: Any) -> Any:
     return _map_arrays(value, on_array)
 
 
+def on_backend(value: Any, backend: Any) -> Any:
+    """The value with its arrays on another base; what is active stays so, numbers are nowhere."""
+    if isinstance(value, (ak.Array, ak.Record)):
+        return on_base(value, backend)
+    if isinstance(value, (tuple, list)):
+        return type(value)(on_backend(v, backend) for v in value)
+    if isinstance(value, dict):
+        return {k: on_backend(v, backend) for k, v in value.items()}
+    to = backend.nplike.ndarray
+    if isinstance(value, Buffer) and is_array(raw(value.value)):
+        return wrapped(move_like(value.value, to))
+    return moved(value, to) if is_array(value) else value
+
+
 def _map_arrays(value: Any, on_array: Callable[[Any], Any]) -> Any:
     """The value with ``on_array`` of every Awkward array and record in it."""
     if isinstance(value, (ak.Array, ak.Record)):
@@ -322,7 +338,7 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
         )
     if np.shape(tangent) != np.shape(primal):
         raise StructureError(f"the {what} has shape {np.shape(tangent)}, its primal {np.shape(primal)}")
-    return leaf_values(tangent) if is_float(mine[0]) else [None]
+    return [move_like(t, home(raw(mine[0]))) for t in leaf_values(tangent)] if is_float(mine[0]) else [None]
 
 
 def _match_number(primal: Any, number: Any) -> list[Any]:
@@ -337,7 +353,8 @@ def _match_number(primal: Any, number: Any) -> list[Any]:
 
 def _match_layout(primal: Any, tangent: Any, what: str) -> list[Any]:
     _check_type(primal, tangent, what)
-    own, theirs = pack(_array_layout(primal)), pack(_array_layout(tangent))
+    own = pack(_array_layout(primal))
+    theirs = pack(transferred(_array_layout(tangent), base_backend(own.backend)))
     if any(not np.array_equal(a, b) for a, b in zip(indexes(own), indexes(theirs), strict=True)) or (
         [x.length for x in leaves(own)] != [x.length for x in leaves(theirs)]
     ):
@@ -355,7 +372,7 @@ def _match_layout(primal: Any, tangent: Any, what: str) -> list[Any]:
 def _placed(given: Any, place: Any, shape: tuple[int, ...]) -> Any:
     """The elements of a packed leaf where they belong in a buffer."""
     flat = place.reshape(-1)
-    if len(flat) == math.prod(shape) and np.array_equal(flat, np.arange(len(flat))):
+    if len(flat) == math.prod(shape) and np.array_equal(flat, namespace(flat).arange(len(flat))):
         return reshape(given, shape=shape)
     return reshape(scatter_add(reshape(given, shape=(-1,)), key=flat, shape=(math.prod(shape),)), shape=shape)
 
@@ -375,8 +392,9 @@ def _array_layout(value: Any) -> Any:
 
 def _full(leaf: Any, number: Any, shape: tuple[int, ...]) -> Any:
     if isinstance(number, Traced):
-        return number * np.ones(shape, dtype=leaf.dtype) if shape else number
-    if shape:
+        number = move_like(number, home(raw(leaf)))
+        return number * np.ones_like(raw(leaf), shape=shape) if shape else number
+    if shape or namespace(raw(leaf)) is not np:
         return np.full_like(raw(leaf), number, shape=shape)
     weak = type(raw(leaf)) in (float, complex)
     return type(raw(leaf))(number) if weak else dtype_of(leaf).type(number)
@@ -408,6 +426,6 @@ def derivative_like(value: Any, derivatives: dict[int, Any]) -> Any:
             return leaf
         if not hasattr(leaf, "dtype"):
             return type(leaf)(0)
-        return np.zeros_like(raw(leaf)) if np.ndim(leaf) else leaf.dtype.type(0)
+        return np.zeros_like(raw(leaf)) if np.ndim(leaf) else moved(leaf.dtype.type(0), home(raw(leaf)))
 
     return map_leaves(value, on_leaf)

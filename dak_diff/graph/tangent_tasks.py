@@ -16,7 +16,7 @@ from dak_diff.engine.values import Pair, is_float, leaf_values
 from dak_diff.errors import StructureError
 from dak_diff.graph.adjoint_tasks import ForwardSegment, Step
 from dak_diff.graph.tasks import TakeTangents, any_typetracer, as_pair, on_typetracers, primals
-from dak_diff.rules.primitive import raw
+from dak_diff.rules.primitive import dtype_of, raw
 
 __all__ = ["CHUNK_BYTES", "PickResult", "PushSegment", "StackRows"]
 
@@ -101,8 +101,12 @@ class PushSegment(ForwardSegment):
 
 def _chunk_for(pairs: list[Pair]) -> int:
     leaves = (leaf for pair in pairs for leaf in leaf_values(pair.primal))
-    size = sum(np.asarray(raw(leaf)).nbytes for leaf in leaves if not is_absent(leaf) and is_float(leaf))
-    return max(1, CHUNK_BYTES // max(1, size))
+    sizes = (
+        np.size(raw(leaf)) * dtype_of(leaf).itemsize
+        for leaf in leaves
+        if not is_absent(leaf) and is_float(leaf)
+    )
+    return max(1, CHUNK_BYTES // max(1, sum(sizes)))
 
 
 def _narrowed(pair: Pair, directions: Sequence[int]) -> Pair:

@@ -40,7 +40,7 @@ from dak_diff.engine.values import (
 )
 from dak_diff.errors import NoRuleError
 from dak_diff.graph.forwarded import Forwarded
-from dak_diff.rules.primitive import Traced, dtype_of, raw
+from dak_diff.rules.primitive import Traced, raw
 from dak_diff.rules.structure import concatenate, reshape
 
 __all__ = [
@@ -340,7 +340,7 @@ class TakeTangents:
         def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
             if is_text or is_absent(leaf) or not is_float(leaf):
                 return leaf if is_text or is_absent(leaf) else np.zeros_like(leaf)
-            zero = np.zeros(np.shape(leaf), dtype=dtype_of(leaf))
+            zero = np.zeros_like(raw(leaf))
             given = [zero if t is None else t for t in pair.tangents.get(i, none)[self.directions]]
             return _stacked(given, np.shape(leaf), self.shape)
 
@@ -361,7 +361,7 @@ def _stacked(tangents: list, shape: tuple[int, ...], trailing: tuple[int, ...]) 
     """Tangents of one shape along trailing axes; they may be arrays of another derivative."""
     if not any(isinstance(tangent, Traced) for tangent in tangents):
         return np.stack(tangents, axis=-1).reshape(shape + trailing)[()]
-    columns = (reshape(t if shape else t * np.ones(1), shape=(*shape, 1)) for t in tangents)
+    columns = (reshape(t, shape=(*shape, 1)) for t in tangents)
     return reshape(concatenate(*columns, axis=-1), shape=shape + trailing)
 
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from dak_diff.rules.elementwise import scale
-from dak_diff.rules.namespace import namespace
+from dak_diff.rules.namespace import moved, namespace
 from dak_diff.rules.primitive import Primitive, raw
 from dak_diff.rules.structure import concatenate, index
 
@@ -54,6 +54,7 @@ class KernelSum(Primitive):
 
     def impl(self, points: Any, centers: Any, weights: Any, bandwidth: Any, *, order: int, sign: int) -> Any:
         xp, h = namespace(points, centers, weights), float(bandwidth)
+        points, centers, weights = (_there(xp, x) for x in (points, centers, weights))
         function = _derivative(xp, order)
         out = xp.zeros(len(points), dtype=np.float64)
         with np.errstate(over="ignore"):
@@ -119,6 +120,7 @@ class BinContents(Primitive):
 
     def impl(self, edges: Any, values: Any, weights: Any, bandwidth: Any) -> Any:
         xp, h = namespace(edges, values, weights), float(bandwidth)
+        values, weights = _there(xp, values), _there(xp, weights)
         out = xp.zeros(len(edges) - 1, dtype=np.float64)
         with np.errstate(over="ignore"):
             for block in _blocks(xp, len(values)):
@@ -175,6 +177,7 @@ class BinShares(Primitive):
 
     def impl(self, edges: Any, values: Any, numbers: Any, bandwidth: Any) -> Any:
         xp, h = namespace(edges, values, numbers), float(bandwidth)
+        values = _there(xp, values)
         out = xp.zeros(len(values), dtype=np.float64)
         with np.errstate(over="ignore"):
             for block in _blocks(xp, len(values)):
@@ -234,6 +237,11 @@ def _shares(xp: Any, edges: list[float], x: Any, h: float) -> Iterator[Any]:
 def _blocks(xp: Any, length: int) -> Iterator[slice]:
     block = _BLOCK if xp is np else _BLOCK_ON_DEVICE
     return (slice(start, start + block) for start in range(0, length, block))
+
+
+def _there(xp: Any, x: Any) -> Any:
+    """An array beside those of a device; edges are given on the host."""
+    return moved(x, xp.ndarray) if np.ndim(x) else x
 
 
 def _double(x: Any) -> Any:

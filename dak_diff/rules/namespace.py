@@ -1,20 +1,72 @@
-"""Which array library a flat array belongs to."""
+"""Which array library a flat array belongs to, and what libraries do differently."""
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-__all__ = ["namespace"]
+__all__ = ["binned_sum", "home", "is_array", "module_of", "moved", "namespace", "owners"]
 
-_HOST = (np.ndarray, np.generic, bool, int, float, complex)
+
+_libraries: dict[type, ModuleType | Any] = {}
+
+
+def module_of(cls: type) -> ModuleType | Any:
+    """The library whose array class ``cls`` is, numpy for everything else (CuPy's names no namespace)."""
+    found = _libraries.get(cls)
+    if found is None:
+        library = sys.modules.get(cls.__module__.partition(".")[0])
+        found = library if library is not None and getattr(library, "ndarray", None) is cls else np
+        _libraries[cls] = found
+    return found
 
 
 def namespace(*arrays: Any) -> ModuleType | Any:
-    """The array module of the first argument that is not a host array or scalar."""
+    """The array library of the first argument that is not a host array or a number."""
     for array in arrays:
-        if not isinstance(array, _HOST) and hasattr(array, "__array_namespace__"):
-            return array.__array_namespace__()
+        cls = type(array)
+        if cls is not np.ndarray and (library := module_of(cls)) is not np:
+            return library
     return np
+
+
+def home(x: Any) -> type:
+    """The array class of the library that a plain array or number belongs to."""
+    cls: type = np.ndarray if type(x) is np.ndarray else module_of(type(x)).ndarray
+    return cls
+
+
+def is_array(x: Any) -> bool:
+    """Whether ``x`` is a plain array of some library, with or without dimensions."""
+    return isinstance(x, np.ndarray) or module_of(type(x)) is not np
+
+
+def moved(x: Any, to: type) -> Any:
+    """A plain array or number in the library of another array class; what is there already is itself."""
+    if home(x) is to:
+        return x
+    return x.get()[()] if to is np.ndarray else module_of(to).asarray(x)
+
+
+def owners(counts: Any) -> Any:
+    """0 ``counts[0]`` times, 1 ``counts[1]`` times, ...: CuPy's ``repeat`` takes no array of counts."""
+    xp = namespace(counts)
+    if xp is np:
+        return np.repeat(np.arange(len(counts)), counts)
+    stops = counts.cumsum()
+    total = int(stops[-1]) if len(stops) else 0
+    return xp.bincount(stops[:-1], minlength=total + 1)[:total].cumsum()
+
+
+def binned_sum(x: Any, positions: Any, length: int) -> Any:
+    """Zeros with each x added at its position; CuPy adds no complex numbers in place."""
+    xp = namespace(x)
+    if x.dtype.kind == "c":
+        real = xp.bincount(positions, weights=x.real, minlength=length)
+        total = real + 1j * xp.bincount(positions, weights=x.imag, minlength=length)
+    else:
+        total = xp.bincount(positions, weights=x, minlength=length)
+    return total.astype(x.dtype)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dak_diff.rules.elementwise import pulled, scale
-from dak_diff.rules.namespace import namespace
+from dak_diff.rules.namespace import binned_sum, namespace, owners
 from dak_diff.rules.primitive import NonDifferentiable, Primitive, dtype_of, raw
 from dak_diff.rules.structure import Linear, index, real_if, scatter_add, where
 
@@ -48,8 +48,11 @@ class Segments:
     @cached_property
     def parents(self) -> Any:
         """For each element the segment it lies in."""
-        xp = namespace(self.offsets)
-        return xp.repeat(xp.arange(self.count), self.sizes)
+        return owners(self.sizes)
+
+    def spread(self, x: Any) -> Any:
+        """For each element what ``x`` holds for its segment."""
+        return np.repeat(x, self.sizes) if namespace(x) is np else x[self.parents]
 
 
 class _SegmentSum(Linear):
@@ -61,8 +64,9 @@ class _SegmentSum(Linear):
         xp = namespace(x)
         if segments.count == 1:
             return x.sum(keepdims=True)
-        if not hasattr(xp.add, "reduceat"):
-            return xp.bincount(segments.parents, weights=x, minlength=segments.count).astype(x.dtype)
+        if xp is not np:
+            # CuPy's add.reduceat takes differences of a cumulative sum: one nan would be everywhere.
+            return binned_sum(x, segments.parents, segments.count)
         out = xp.zeros(segments.count, dtype=x.dtype)
         filled = segments.sizes > 0
         if len(x):
@@ -81,7 +85,7 @@ class _SegmentSpread(Linear):
     def impl(self, x: Any, *, segments: Segments) -> Any:
         if segments.count == 1:
             return namespace(x).broadcast_to(x, (int(segments.sizes[0]),))
-        return namespace(x).repeat(x, segments.sizes)
+        return segments.spread(x)
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
         return segment_sum(cotangent, **params)
@@ -188,7 +192,7 @@ class Extreme(Reduction):
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
         segments, x, y = params["segments"], raw(args[0]), raw(out)
         xp = namespace(x)
-        spread = xp.repeat(y, segments.sizes)
+        spread = segments.spread(y)
         hits = xp.nonzero((x == spread) | (xp.isnan(x) & xp.isnan(spread)))[0]
         owners = segments.parents[hits]
         first = xp.ones(len(hits), dtype=bool)

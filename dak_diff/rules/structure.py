@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dak_diff.errors import NoRuleError
-from dak_diff.rules.namespace import namespace
+from dak_diff.rules.namespace import binned_sum, home, moved, namespace
 from dak_diff.rules.primitive import Primitive, dtype_of, raw
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "cumsum",
     "imag",
     "index",
+    "move",
+    "move_like",
     "nan_to_num",
     "real",
     "reshape",
@@ -63,7 +65,9 @@ class _Reshape(Linear):
     name = "reshape"
 
     def impl(self, x: Any, *, shape: tuple) -> Any:
-        return namespace(x).reshape(x, shape)
+        out = namespace(x).reshape(x, shape)
+        # One number is no array to NumPy, and only so it meets arrays of a device.
+        return out[()] if shape == () else out
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
         return self(cotangent, shape=shape)
@@ -120,6 +124,27 @@ class _Contiguous(Linear):
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
         return cotangent
+
+
+class _Move(Linear):
+    """The same numbers in another array library: y_dot goes with its primal; x_bar comes back."""
+
+    name = "move"
+
+    def impl(self, x: Any, *, to: type) -> Any:
+        return moved(x, to)
+
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
+        return (home(raw(args[0])), params["to"])
+
+    def push(self, residuals: tuple, tangents: tuple) -> Any:
+        return self(tangents[0], to=residuals[1])
+
+    def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
+        return (self(cotangent, to=residuals[0]),)
+
+    def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
+        raise AssertionError("pull knows where the argument was")
 
 
 class _Astype(Linear):
@@ -215,13 +240,7 @@ class _ScatterAdd(Linear):
         else:
             positions = xp.arange(size).reshape(shape)[key]
         flat, positions = x.reshape(-1), xp.broadcast_to(positions, x.shape).reshape(-1)
-        if x.dtype.kind == "c":
-            total = xp.bincount(positions, weights=flat.real, minlength=size) + 1j * xp.bincount(
-                positions, weights=flat.imag, minlength=size
-            )
-        else:
-            total = xp.bincount(positions, weights=flat, minlength=size)
-        return total.astype(x.dtype).reshape(shape)
+        return binned_sum(flat, positions, size).reshape(shape)
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
         return index(cotangent, key=params["key"])
@@ -249,6 +268,8 @@ class _Where(Primitive):
     kind = "custom"
 
     def impl(self, condition: Any, x: Any, z: Any) -> Any:
+        # CuPy asks the condition for its dtype.
+        condition = condition if hasattr(condition, "dtype") else np.bool_(condition)
         return namespace(condition, x, z).where(condition, x, z)
 
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
@@ -303,6 +324,7 @@ transpose = _Transpose()
 broadcast_to = _BroadcastTo()
 sum_to_shape = _SumToShape()
 contiguous = _Contiguous()
+move = _Move()
 astype = _Astype()
 cumsum = _Cumsum()
 real = _RealPart()
@@ -311,6 +333,11 @@ index = _Index()
 scatter_add = _ScatterAdd()
 where = _Where()
 concatenate = _Concatenate()
+
+
+def move_like(x: Any, to: type) -> Any:
+    """``x``, of any algebra, in the library of an array class; what is there already is itself."""
+    return x if home(raw(x)) is to else move(x, to=to)
 
 
 def real_if(x: Any, dtype: np.dtype) -> Any:
