@@ -449,7 +449,8 @@ def _patched_to_backend(upstream: Callable) -> Callable:
         if isinstance(target, DiffBackend) and own is target.base and not self._is_all_materialized:
             asarray = target.nplike.asarray
             return map_layout(self, target, asarray, lambda leaf: asarray(leaf.data))
-        if not isinstance(own, DiffBackend) or not target.nplike.known_data or target is own:
+        unmoved = not target.nplike.known_data or target is own or target.name == "jax"
+        if not isinstance(own, DiffBackend) or unmoved:
             return upstream(self, target)
         if isinstance(target, DiffBackend) and not (isinstance(self, NumpyArray) and self.length == 1):
             raise incompatible()
