@@ -179,7 +179,8 @@ class _Drawing:
 
     def _travels(self, start: str, end: str, kind: str) -> str:
         roles = [self.picture.boxes[key].role for key in (start, end)]
-        if kind == "cotangent":
+        # What a sum of cotangents reads of a forward pass are those that it made at once.
+        if kind == "cotangent" or roles == ["forward", "sum"]:
             return "cotangent"
         if roles[0] == "forward" and roles[1] in ("adjoint", "result"):
             return "residual"

@@ -74,6 +74,12 @@ def test_operations():
     assert "greater" not in labels(picture, "adjoint")
 
 
+def test_what_both_passes_in_one_task_hand_on_are_cotangents():
+    x, p = collection(array_of("jagged"), [5, 0, 7]), dd.parameter(2.0, name="scale")
+    picture = picture_of(dd.grad(dak.sum(x * p), p).dask)
+    assert ("fwd-multiply", "sum-cotangents-scale") in edges(picture, "cotangent")
+
+
 def test_both_passes_in_one_task_are_one_cluster():
     x = collection(array_of("jagged"), [5, 0, 7])
     both = dd.value_and_grad(dak.sum(np.sin(x)), x)
