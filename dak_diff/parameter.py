@@ -25,6 +25,7 @@ from dask_awkward.lib import core as _core
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dak_diff.engine.awkward_internals import diff_backend, refuse_in_arrays
+from dak_diff.engine.histograms import mend_arithmetic
 from dak_diff.engine.values import leaf_values
 
 __all__ = ["Parameter", "ParameterLayer", "content_token", "derive", "parameter"]
@@ -246,6 +247,7 @@ _lock = threading.Lock()
 def _know_parameters() -> None:
     """Teach dask-awkward, once, that a parameter has a value for metas and goes with any partitions."""
     with _lock:
+        mend_arithmetic()
         if getattr(_core.meta_or_identity, "knows_dak_diff", False):
             return
         diff_backend()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import operator
 import sys
 import threading
 import types
@@ -33,6 +34,7 @@ __all__ = [
     "has_contents",
     "map_contents",
     "match_contents",
+    "mend_arithmetic",
     "watch_fills",
     "with_components",
 ]
@@ -101,7 +103,7 @@ def match_contents(histogram: Any, given: Any, what: str) -> list[Any]:
     """
     values, *variances = contents(histogram)
     if isinstance(given, histogram_types()):
-        given = contents(given)
+        given = tuple(_in_order(leaf, given.axes, histogram.axes, what) for leaf in contents(given))
     if isinstance(given, tuple):
         if [np.shape(g) for g in given] != [np.shape(leaf) for leaf in (values, *variances)]:
             raise StructureError(f"the {what} of a histogram must have its axes and its storage")
@@ -121,6 +123,32 @@ def match_contents(histogram: Any, given: Any, what: str) -> list[Any]:
     flow = np.zeros(np.shape(values))
     flow[_inner(histogram)] = given
     return [flow, *(None for _ in variances)]
+
+
+def _in_order(leaf: Any, old: Any, new: Any, what: str) -> Any:
+    """Contents over some axes as contents over the same axes, categories perhaps in another order.
+
+    Raises
+    ------
+    StructureError
+        If edges, categories or flow bins are others.
+    """
+    if len(old) != len(new):
+        raise StructureError(f"the {what} of a histogram must have its {len(new)} axes, not {len(old)}")
+    places = []
+    for a, b in zip(old, new, strict=True):
+        labels, wanted = _labels(a), _labels(b)
+        category = not (a.traits.ordered or b.traits.ordered)
+        alike = set(labels) == set(wanted) if category else labels == wanted
+        if a.traits.continuous and b.traits.continuous:
+            alike = np.array_equal(a.edges, b.edges)
+        if not alike or a.extent != b.extent or a.traits.underflow != b.traits.underflow:
+            raise StructureError(f"the {what} of a histogram must have its axes: {a!r} is not {b!r}")
+        place = np.arange(a.extent)
+        if category:
+            place[: len(labels)] = [labels.index(label) for label in wanted]
+        places.append(place)
+    return leaf[np.ix_(*places)]
 
 
 def _inner(histogram: Any) -> tuple[slice, ...]:
@@ -148,6 +176,14 @@ def _patch(cls: Any) -> None:
     for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__"):
         setattr(cls, name, _watching_operator(name, getattr(cls, name)))
     cls.fill = _watching_fill(cls.fill)
+
+
+def mend_arithmetic() -> None:
+    """Let dask-histogram scale and add without changing in place what another task gave."""
+    core = sys.modules.get("dask_histogram.core")
+    if core is not None and core._imul.func is operator.imul:
+        core._iadd.func, core._isub.func = operator.add, operator.sub
+        core._imul.func, core._itruediv.func = operator.mul, operator.truediv
 
 
 def _watching_fill(upstream: Callable) -> Callable:
@@ -199,10 +235,22 @@ def _fill(histogram: Any, positions: tuple, weight: Any, sample: Any) -> Any:
     weights = np.ones(()) if weights is None else weights * np.ones((), dtype=np.float64)
     weights = index(broadcast_to(weights, shape=inside.shape), key=inside)
     added = (weights, weights * weights)[: len(leaves)]
-    active.__dict__["leaves"] = tuple(
-        _added(leaf, keys[inside], w) for leaf, w in zip(leaves, added, strict=True)
-    )
+    leaves = tuple(_added(leaf, keys[inside], w) for leaf, w in zip(leaves, added, strict=True))
+    _check_growth(primal, leaves)
+    active.__dict__["leaves"] = leaves
     return active
+
+
+def _check_growth(primal: Any, leaves: tuple) -> None:
+    """A continuous axis decides entry by entry, while it grows, where each belongs: not always as later."""
+    if not any(axis.traits.growth and axis.traits.continuous for axis in primal.axes):
+        return
+    for leaf, value in zip(leaves, contents(primal), strict=True):
+        if not np.allclose(raw(leaf), value, rtol=1e-12, equal_nan=True):
+            raise NoRuleError(
+                "no derivative of a histogram whose continuous axis grew by these entries: which bins they "
+                "fell in cannot be told any more. Fix the range of the axis."
+            )
 
 
 def _as_vector(given: Any) -> Any:
@@ -470,6 +518,7 @@ def _factor(other: Any) -> Any:
 def _scale(histogram: Any, factor: Any, operate: Callable) -> Any:
     primal = operate(_plain(histogram), raw(factor))
     values, *variances = contents(histogram)
-    leaves = (operate(values, factor), *(operate(operate(v, factor), factor) for v in variances))
+    square = factor * factor
+    leaves = (operate(values, factor), *(operate(v, square) for v in variances))
     histogram.__dict__.update(primal=primal, leaves=leaves)
     return histogram

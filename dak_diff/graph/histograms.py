@@ -9,7 +9,7 @@ import numpy as np
 from dask.base import is_dask_collection, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from dak_diff.engine.histograms import contents, has_contents
+from dak_diff.engine.histograms import axes_grow, contents, has_contents, match_contents
 from dak_diff.engine.loaded import histogram_types, loaded
 from dak_diff.errors import StructureError
 
@@ -67,15 +67,16 @@ class LazyHistogram:
                 "compute it first"
             )
         if isinstance(given, histogram_types()):
-            given = contents(given)
-        else:
-            given = np.asarray(given, dtype=np.float64)
-            axes = self.empty.axes
-            if given.shape not in (axes.size, axes.extent) and not any(a.traits.growth for a in axes):
-                raise StructureError(
-                    f"the {what} of {self.name!r} has shape {given.shape}, the bins of the histogram "
-                    f"{axes.size}, with flow bins {axes.extent}"
-                )
+            if not axes_grow(self.empty):
+                match_contents(self.empty, given, what)
+            return tokenize(contents(given), [repr(axis) for axis in given.axes]), given
+        given = np.asarray(given, dtype=np.float64)
+        axes = self.empty.axes
+        if given.shape not in (axes.size, axes.extent) and not axes_grow(self.empty):
+            raise StructureError(
+                f"the {what} of {self.name!r} has shape {given.shape}, the bins of the histogram "
+                f"{axes.size}, with flow bins {axes.extent}"
+            )
         return tokenize(given), given
 
     def __repr__(self) -> str:

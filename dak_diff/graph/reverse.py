@@ -48,6 +48,7 @@ from dak_diff.graph.adjoint_tasks import (
     TransposeTask,
     settle,
 )
+from dak_diff.graph.histograms import LazyHistogram
 from dak_diff.graph.layers import (
     CotangentLayer,
     ExpandedTree,
@@ -282,9 +283,12 @@ class Reverse:
         else:
             # The cotangent of a number does not depend on the number.
             known = self._stand_in(self.expr.name)
-            self.layers[name] = single_task(
+            layer = single_task(
                 name, fn, TaskRef((value, 0)) if known is None else known, self.seed.as_task_argument()
             )
+            # When only columns are asked for, a histogram that grows has not grown.
+            grows = isinstance(self.expr, LazyHistogram)
+            self.layers[name] = CotangentLayer(layer.mapping) if grows else layer
             self.once.add(name)
         self.given[self.final] = [(name, None)]
 
@@ -550,7 +554,7 @@ _ARITHMETIC = frozenset(
 
 def _is_known(transpose: Callable, constants: tuple) -> bool:
     """Whether the transpose of arithmetic does not depend on the numbers: nan in their place does no harm."""
-    if any(constant is None for constant in constants):
+    if not all(isinstance(constant, (float, np.floating)) for constant in constants):
         return False
     pulled = transpose(Cotangents({0: 1.0}), *constants)
     return bool(pulled) and all(np.isfinite(c).all() for given in pulled for c in given.values())

@@ -335,7 +335,8 @@ class TakeTangents:
             # A reduced number has touched what it was computed from.
             return self.meta(value) if isinstance(value, ak.Array) else value
         pair = as_pair(value, self.owner, self.directions.stop)
-        none = (None,) * pair.width
+        # While columns are sought a value has no tangents.
+        none = (None,) * self.directions.stop
 
         def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
             if is_text or is_absent(leaf) or not is_float(leaf):

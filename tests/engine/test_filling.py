@@ -128,6 +128,12 @@ REFUSED = {
         lambda w: bh.Histogram(AXIS, storage=bh.storage.WeightedMean()).fill(X, weight=W, sample=w),
         "WeightedMean and samples",
     ),
+    "an axis that grew by nan": (
+        lambda w: filled(
+            w[:3], bh.axis.Regular(2, 0, 1, growth=True), positions=(np.array([np.nan, 0.2, 2.3]),)
+        ),
+        "continuous axis grew",
+    ),
     "other storages": (lambda w: filled(w, storage=bh.storage.Unlimited()), "Unlimited"),
 }
 
@@ -137,6 +143,14 @@ def test_refusals(name):
     function, message = REFUSED[name]
     with pytest.raises(NoRuleError, match=message):
         eager.jvp(function, (W,), (W,))
+
+
+def test_scaled_variances_are_those_of_boost_histogram():
+    """Bit for bit: multiplied by the square of the factor."""
+    for factor in np.random.default_rng(3).uniform(0.1, 10, 50):
+        start = filled(W / 3, storage=bh.storage.Weight())
+        value, _ = eager.jvp(lambda f, start=start: start * f, (float(factor),))
+        np.testing.assert_array_equal(value.variances(flow=True), (start * factor).variances(flow=True))
 
 
 def test_it_can_be_printed():
@@ -150,5 +164,7 @@ def test_it_can_be_printed():
 def test_tangents_of_another_shape():
     with pytest.raises(StructureError, match=r"shape \(4,\), its bins \(3,\), with flow bins \(5,\)"):
         eager.vjp(filled, W)[1](np.ones(4))
-    with pytest.raises(StructureError, match="its axes and its storage"):
+    with pytest.raises(StructureError, match="must have its axes"):
         eager.vjp(filled, W)[1](filled(W, bh.axis.Regular(4, 0, 3)))
+    with pytest.raises(StructureError, match="its axes and its storage"):
+        eager.vjp(filled, W)[1](filled(W, storage=bh.storage.Weight()))

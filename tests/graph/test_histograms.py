@@ -351,3 +351,48 @@ def test_jacobian_of_a_factory():
     for i, w_dot in enumerate((0 * Y + 1, Y)):
         want = bh.Histogram(bh.axis.Regular(4, 0.5, 2)).fill(X, weight=w_dot)
         np.testing.assert_allclose(got.values(flow=True)[:, i], want.values(flow=True), rtol=1e-15)
+
+
+def test_a_cotangent_with_categories_in_another_order():
+    """What is filled first comes first: the order says nothing."""
+    p = dd.parameter(2.0, name="p")
+    x, kind = dak.from_awkward(ak.Array([1.0, 2.0, 4.0]), 1), dak.from_awkward(ak.Array([1, 2, 3]), 1)
+    for growth in (False, True):
+        labels = [] if growth else [1, 2, 3]
+        expr = hist_dask.Hist.new.IntCat(labels, name="k", growth=growth).Double().fill(k=kind, weight=x * p)
+        cotangent = (
+            hist.Hist.new.IntCat([3, 2, 1], name="k", growth=growth).Double().fill(k=[1, 3], weight=[1, 10])
+        )
+        assert dd.vjp(expr, p, cotangent).compute() == 1.0 + 10 * 4.0
+        other = hist.Hist.new.IntCat([3, 2, 7], name="k", growth=growth).Double()
+        with pytest.raises(StructureError, match="must have its axes"):
+            dd.vjp(expr, p, other).compute()
+    expr = hist_dask.Hist.new.Reg(2, 0, 2, name="x").Double().fill(x=x, weight=x * p)
+    with pytest.raises(StructureError, match="must have its axes"):
+        dd.vjp(expr, p, hist.Hist.new.Reg(2, 50, 60, name="x").Double())
+
+
+def test_sources_whose_columns_are_sought():
+    """While dask-awkward looks for columns a histogram is empty, and has neither grown nor tangents."""
+    q = dd.parameter([1.0, 2.0], name="q")
+    x, kind = dak.from_awkward(X, 3), dak.from_awkward(KIND, 3)
+    w = q[0] * x + q[1]
+    fixed = hist_dask.Hist.new.Reg(2, 0, 2, name="x").Double().fill(x=x, weight=w)
+    growing = hist_dask.Hist.new.IntCat([], growth=True, name="kind").Weight().fill(kind=kind, weight=w)
+    for expr in (fixed, growing):
+        block = dd.jacobian(expr, q).compute()
+        cotangent = np.arange(1.0, 1.0 + expr.compute().values().size)
+        want = (cotangent[:, None] * block.values()).sum(axis=0)
+        np.testing.assert_allclose(dd.vjp(expr, q, cotangent).compute(), want, rtol=1e-14)
+
+
+def test_arithmetic_computed_with_the_histogram_itself():
+    """dask-histogram of its own scales in place what another task gave."""
+    p = dd.parameter(1.5, name="p")
+    x, w = collection(X, SPLITS["3"]), collection(Y, SPLITS["3"], "w")
+    filled = dh.factory(x, axes=(bh.axis.Regular(2, 0, 2),), weights=w)
+    scaled = filled * p
+    slope, tangent, value, start = dask.compute(dd.vjp(scaled, p), dd.jvp(scaled, p), scaled, filled)
+    np.testing.assert_allclose(slope, ak.sum(Y), rtol=1e-15)
+    np.testing.assert_array_equal(tangent.values(), start.values())
+    np.testing.assert_array_equal(value.values(), 1.5 * start.values())
