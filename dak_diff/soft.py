@@ -9,18 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import awkward as ak
-import dask
 import dask_awkward as dak
 import numpy as np
-from dask.base import is_dask_collection, tokenize
-from dask.highlevelgraph import HighLevelGraph
-from dask_awkward.layers import AwkwardTreeReductionLayer
+from dask.base import is_dask_collection
 from dask_awkward.lib import core as _core
 
 from dak_diff.engine.buffer import Buffer
 from dak_diff.engine.values import leaf_values, wrapped
 from dak_diff.graph.layers import as_list
-from dak_diff.graph.sums import add_arrays
+from dak_diff.graph.sums import add_arrays, tree_over
 from dak_diff.graph.tasks import any_typetracer
 from dak_diff.parameter import Parameter
 from dak_diff.rules.kernel_sums import bin_contents
@@ -297,16 +294,5 @@ def _value(x: Any) -> Any:
 
 
 def _summed(filled: dak.Array, bins: int) -> dak.Array:
-    split_every = dask.config.get("awkward.aggregation.split-every", 8)
-    token = tokenize(filled.name, split_every)
-    layer = AwkwardTreeReductionLayer(
-        name=f"sum-histograms-{token}",
-        name_input=filled.name,
-        npartitions_input=filled.npartitions,
-        concat_func=as_list,
-        tree_node_func=add_arrays,
-        split_every=split_every,
-        tree_node_name=f"sum-histograms-tree-node-{token}",
-    )
-    graph = HighLevelGraph.from_collections(layer.name, layer, dependencies=(filled,))
-    return _core.new_array_object(graph, layer.name, meta=filled._meta, divisions=(0, bins))
+    graph, name = tree_over(filled, "sum-histograms", (), as_list, add_arrays)
+    return _core.new_array_object(graph, name, meta=filled._meta, divisions=(0, bins))

@@ -11,14 +11,11 @@ from functools import partial
 from typing import Any
 
 import awkward as ak
-import dask
 import dask_awkward as dak
 import numpy as np
-from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
-from dask_awkward.layers import AwkwardTreeReductionLayer
 from dask_awkward.lib import core as _core
 
+from dak_diff.graph.sums import tree_over
 from dak_diff.graph.tasks import stop
 
 __all__ = ["mean", "std", "var"]
@@ -183,25 +180,13 @@ def _reduced(x: dak.Array, axis: int | None, name: str, of_moments: Callable) ->
     flat = axis is None or x.ndim == 1
     if not flat and x.ndim != 2:
         raise TypeError(f"{name} with axis=0 takes lists of depth one, not {content}")
-    split_every = dask.config.get("awkward.aggregation.split-every", 8)
     moments = dak.map_partitions(_moments_of_all if flat else _moments_of_columns, x, label="moments")
     finalize = partial(_finalized, of_moments=of_moments, flat=flat)
-    token = tokenize(moments.name, name, of_moments, flat, split_every)
-    layer = AwkwardTreeReductionLayer(
-        name=f"{name}-{token}",
-        name_input=moments.name,
-        npartitions_input=moments.npartitions,
-        concat_func=_rows,
-        tree_node_func=_combined,
-        finalize_func=finalize,
-        split_every=split_every,
-        tree_node_name=f"{name}-tree-node-{token}",
-    )
-    graph = HighLevelGraph.from_collections(layer.name, layer, dependencies=(moments,))
+    graph, layer = tree_over(moments, name, (name, of_moments, flat), _rows, _combined, finalize)
     meta = finalize(_rows([moments._meta]))
     if flat:
-        return _core.new_scalar_object(graph, layer.name, meta=meta)
-    return _core.new_array_object(graph, layer.name, meta=meta, npartitions=1)
+        return _core.new_scalar_object(graph, layer, meta=meta)
+    return _core.new_array_object(graph, layer, meta=meta, npartitions=1)
 
 
 def _holds_numbers(meta: ak.Array) -> bool:

@@ -1,17 +1,48 @@
-"""Trees that only add: the cotangent of each summand is that of the sum, so no tree is walked back."""
+"""Trees over partitions; of those that only add, each summand has the cotangent of the sum."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import awkward as ak
+import dask
+import dask_awkward as dak
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from dask_awkward.layers import AwkwardTreeReductionLayer
 from dask_awkward.lib import core as _core
 
 from dak_diff.engine.histograms import axes_grow
 from dak_diff.engine.loaded import histogram_types
 
-__all__ = ["add_arrays", "is_sum_of_alike", "is_sum_of_numbers"]
+__all__ = ["add_arrays", "is_sum_of_alike", "is_sum_of_numbers", "tree_over"]
+
+
+def tree_over(
+    partitions: dak.Array,
+    label: str,
+    what: tuple,
+    concat_func: Callable,
+    tree_node_func: Callable,
+    finalize_func: Callable | None = None,
+) -> tuple[HighLevelGraph, str]:
+    """The graph of a reduction over partitions, and the name of its layer; ``what`` is part of that."""
+    split_every = dask.config.get("awkward.aggregation.split-every", 8)
+    token = tokenize(partitions.name, *what, split_every)
+    layer = AwkwardTreeReductionLayer(
+        name=f"{label}-{token}",
+        name_input=partitions.name,
+        npartitions_input=partitions.npartitions,
+        concat_func=concat_func,
+        tree_node_func=tree_node_func,
+        finalize_func=finalize_func,
+        split_every=split_every,
+        tree_node_name=f"{label}-tree-node-{token}",
+    )
+    graph = HighLevelGraph.from_collections(layer.name, layer, dependencies=(partitions,))
+    return graph, layer.name
 
 
 def add_arrays(parts: list) -> Any:
