@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardInputLayer
 
-from dak_diff.api import plan
+from dak_diff.api import jvp, plan, vjp
 from dak_diff.graph.active import Activity, State
+from dak_diff.graph.draw import picture_of
 from dak_diff.graph.layers import label_of
+from dak_diff.graph.picture import Picture
+from dak_diff.graph.wrt import flatten_nested
 from dak_diff.parameter import ParameterLayer
 from dak_diff.rules.complex_step import ALLOWED
 from dak_diff.rules.elementwise import Elementwise
@@ -17,15 +23,18 @@ from dak_diff.rules.primitive import Primitive
 
 __all__ = ["Explanation", "explain"]
 
+_MODES: dict[str, Callable[..., Any]] = {"forward": jvp, "reverse": vjp}
+
 
 @dataclass(frozen=True)
 class Explanation:
     """One row a layer: (label, active or not, how it is differentiated).
 
-    ``str()`` gives the table.
+    ``str()`` gives the table; :meth:`mermaid` and :meth:`dot` the derivative's graph as text.
     """
 
     rows: tuple[tuple[str, str, str], ...]
+    _derivatives: Mapping[str, Callable[[], Any]] = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         rows = [("layer", "", "how"), *self.rows]
@@ -34,6 +43,39 @@ class Explanation:
 
     def __repr__(self) -> str:
         return f"<Explanation of {len(self.rows)} layers>"
+
+    def mermaid(self, mode: str = "forward", detail: str = "layers") -> str:
+        """The graph of the derivative in Mermaid's language, which Markdown pages of GitHub draw.
+
+        Parameters
+        ----------
+        mode : {"forward", "reverse"}
+            The graph of ``jvp``, or that of ``vjp``.
+        detail : {"layers", "operations"}
+            One box a layer, or segments opened operation by operation.
+
+        Examples
+        --------
+        >>> import awkward as ak, dask_awkward as dak, dak_diff
+        >>> x = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), npartitions=2)
+        >>> explanation = dak_diff.explain(x * x, wrt=x)
+        layer                 how
+        from-awkward  wrt     source
+        multiply      active  rule: multiply
+        >>> print(explanation.mermaid().splitlines()[0])
+        flowchart BT
+        """
+        return self._picture(mode, detail).mermaid()
+
+    def dot(self, mode: str = "forward", detail: str = "layers") -> str:
+        """The graph of the derivative in Graphviz's language; as :meth:`mermaid`."""
+        return self._picture(mode, detail).dot()
+
+    def _picture(self, mode: str, detail: str) -> Picture:
+        if mode not in self._derivatives:
+            raise ValueError(f"mode must be one of {', '.join(self._derivatives)}, not {mode!r}")
+        parts = [part.dask for _, part in flatten_nested(self._derivatives[mode]())]
+        return picture_of(HighLevelGraph.merge(*parts), detail)
 
 
 def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
@@ -50,7 +92,7 @@ def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
         The table that was printed: one row a layer, from the sources to the output. An active
         layer is differentiated by *rules* (named), by a *complex step*, or it only moves
         values (*structure only*); a layer that is not active has no floating-point results,
-        or does not depend on ``wrt``.
+        or does not depend on ``wrt``. Its ``mermaid()`` and ``dot()`` give the derivative's graph as text.
 
     Raises
     ------
@@ -79,7 +121,8 @@ def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
         active = activity.states[name] is State.ACTIVE
         state = "wrt" if activity.is_base(name) else "active" if active else "-"
         rows.append((label_of(name), state, _how(name, activity, method)))
-    explanation = Explanation(tuple(rows))
+    derivatives = {mode: partial(fn, expr, wrt, method=method) for mode, fn in _MODES.items()}
+    explanation = Explanation(tuple(rows), derivatives)
     print(explanation)
     return explanation
 

@@ -97,3 +97,28 @@ def test_errors_are_those_of_jvp(x):
 
 def as_float(x):
     return x * float(ak.sum(x))
+
+
+@pytest.mark.parametrize(
+    ("mode", "arrow", "layer"), [("forward", "==>", "jvp-sin"), ("reverse", "--o", "vjp-")]
+)
+def test_the_graph_of_the_derivative_as_text(expr, x, mode, arrow, layer):
+    """As `visualize` draws it, box by box; nothing needs to be installed."""
+    explanation = dd.explain(expr, x)
+    mermaid, dot = explanation.mermaid(mode).splitlines(), explanation.dot(mode).splitlines()
+    derivative = dd.jvp(expr, x) if mode == "forward" else dd.vjp(expr, x)
+    assert sum(":::" in line for line in mermaid) == len(derivative.dask.layers)
+    assert sum("shape=" in line for line in dot) == len(derivative.dask.layers)
+    for lines in (mermaid, dot):
+        assert any(layer in line for line in lines)
+    assert any(arrow in line for line in mermaid)
+    assert "fwd-" not in explanation.mermaid("forward")
+
+
+def test_operations_as_text(expr, x):
+    assert "subgraph" in dd.explain(expr, x).mermaid("reverse", detail="operations")
+
+
+def test_no_such_mode(expr, x):
+    with pytest.raises(ValueError, match="forward, reverse"):
+        dd.explain(expr, x).mermaid("backward")

@@ -86,8 +86,8 @@ class Picture:
 
     def _mermaid_box(self, ids: dict[str, str], key: str, indent: str) -> str:
         box = self.boxes[key]
-        return f"{indent}{ids[key]}[{_quoted(box.label)}]:::{box.role}"
+        return f"{indent}{ids[key]}[{_quoted(box.label, newline='<br>')}]:::{box.role}"
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', "'").replace("\n", "\\n") + '"'
+def _quoted(text: str, newline: str = "\\n") -> str:
+    return '"' + text.replace('"', "'").replace("\n", newline) + '"'
