@@ -86,7 +86,7 @@ def jvp(
 
     References
     ----------
-    .. [1] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
+    .. [1] Griewank and Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def vjp(
 
     References
     ----------
-    .. [1] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.4.
+    .. [1] Griewank and Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.4.
 
     Examples
     --------

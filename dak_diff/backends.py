@@ -59,7 +59,7 @@ def to_backend(collection: Any, backend: str) -> Any:
 
     References
     ----------
-    .. [1] R. Okuta et al., *CuPy: a NumPy-compatible library for NVIDIA GPU calculations*, Workshop on
+    .. [1] Okuta et al., *CuPy: a NumPy-compatible library for NVIDIA GPU calculations*, Workshop on
        Machine Learning Systems at NIPS 2017.
 
     Examples

@@ -69,7 +69,7 @@ def jvp(fn: Callable, primals: Any, tangents: Any = 1.0, *, method: str = "auto"
 
     References
     ----------
-    .. [1] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
+    .. [1] Griewank and Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def diffarray(primal: Any, tangent: Any = 1.0) -> Any:
 
     References
     ----------
-    .. [1] J. Pivarski, *Computational physics with autograd*, a library on one slide.
+    .. [1] Pivarski, *Computational physics with autograd*, a library on one slide.
 
     Examples
     --------
@@ -252,11 +252,31 @@ def diffarray(primal: Any, tangent: Any = 1.0) -> Any:
 
 
 def primal(array: Any) -> Any:
-    """The plain values of a diffarray, or of an Awkward array made of them."""
+    """The plain values of a diffarray, or of an Awkward array made of them.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> y = eager.diffarray(ak.Array([[1.0, 2.0], [3.0]])) ** 2
+    >>> eager.primal(y).to_list()
+    [[1.0, 4.0], [9.0]]
+    """
     return lower(array, DIFFARRAY_LEVEL, 1).primal
 
 
 def tangent(array: Any) -> Any:
-    """The derivative that a diffarray, or an Awkward array made of them, carries."""
+    """The derivative that a diffarray, or an Awkward array made of them, carries.
+
+    Of the type of :func:`primal`; units of the primal per unit of the seed.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> y = eager.diffarray(ak.Array([[1.0, 2.0], [3.0]])) ** 2
+    >>> eager.tangent(y).to_list()
+    [[2.0, 4.0], [6.0]]
+    """
     pair = lower(array, DIFFARRAY_LEVEL, 1)
     return derivative_like(pair.primal, {i: t for i, (t,) in pair.tangents.items()})

@@ -6,9 +6,29 @@ lives here: the modules below import it, it imports nothing.
 
 from __future__ import annotations
 
+__all__ = [
+    "ComplexStepError",
+    "DakDiffError",
+    "DisconnectedError",
+    "NoRuleError",
+    "OptimizedGraphError",
+    "StructureError",
+]
+
 
 class DakDiffError(Exception):
-    """Base of every error raised by dak_diff."""
+    """Base of every error raised by dak_diff.
+
+    Examples
+    --------
+    >>> import dak_diff
+    >>> from dak_diff import eager
+    >>> try:
+    ...     eager.jvp(float, (1.0,))
+    ... except dak_diff.errors.DakDiffError as error:
+    ...     print(type(error).__name__)
+    NoRuleError
+    """
 
 
 class NoRuleError(DakDiffError, NotImplementedError):
@@ -18,6 +38,14 @@ class NoRuleError(DakDiffError, NotImplementedError):
     ``wrt``, or the value left the array (``float(x)``, ``np.asarray(x)``, a numba
     function, an in-place write). Fix: use an operation of the documented map, or
     keep the value inside the array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dak_diff import eager
+    >>> eager.jvp(np.linalg.norm, (np.array([3.0, 4.0]),))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dak_diff.errors.NoRuleError: no derivative rule for numpy.linalg.norm. Write it with ...
     """
 
 
@@ -26,19 +54,54 @@ class DisconnectedError(DakDiffError, ValueError):
 
     Fix: differentiate by a collection that the expression was built from, or pass
     ``disconnected="zero"`` if a zero derivative is what you mean.
+
+    Examples
+    --------
+    >>> import dak_diff
+    >>> a, b = dak_diff.parameter(1.0, name="a"), dak_diff.parameter(2.0, name="b")
+    >>> dak_diff.jvp(a * 2, wrt=b)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dak_diff.errors.DisconnectedError: the output 'mul-...' does not depend on wrt 'b-...
     """
 
 
 class StructureError(DakDiffError, ValueError):
-    """A tangent or cotangent does not have the type or length of its primal."""
+    """A tangent or cotangent does not have the type or length of its primal.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> eager.jvp(ak.sum, (ak.Array([[1.0, 2.0]]),), (ak.Array([1.0]),))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dak_diff.errors.StructureError: the tangent has type float64, its primal var * float64; ...
+    """
 
 
 class ComplexStepError(DakDiffError, TypeError):
-    """The complex step cannot give the partial of this operation."""
+    """The complex step cannot give the partial of this operation.
+
+    Examples
+    --------
+    >>> import dak_diff
+    >>> from dak_diff import eager
+    >>> eager.jvp(dak_diff.complex_step(abs), (1.0,))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dak_diff.errors.ComplexStepError: 'abs' gives real numbers for complex ones: ...
+    """
 
 
 class OptimizedGraphError(DakDiffError, ValueError):
     """The graph went through ``dask.optimize`` or ``persist``: its operations are gone.
 
     Fix: differentiate the collection as it was before; what was persisted is a source.
+
+    Examples
+    --------
+    >>> import awkward as ak, dask, dask_awkward as dak, dak_diff
+    >>> x = dak.from_awkward(ak.Array([1.0, 2.0]), npartitions=1)
+    >>> (y,) = dask.optimize(x * 2)
+    >>> dak_diff.jvp(y, wrt=x)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dak_diff.errors.OptimizedGraphError: wrt 'from-awkward-...' is not in the graph of 'multiply-...
     """

@@ -85,7 +85,7 @@ def jacobian(
 
     References
     ----------
-    .. [1] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
+    .. [1] Griewank and Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def jacobian(
     """
     if mode not in ("auto", "forward", "reverse"):
         raise ValueError(f'mode must be "auto", "forward" or "reverse", not {mode!r}')
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+    if chunk is not None and (type(chunk) is not int or chunk < 1):
         raise ValueError(f"chunk must be a positive integer or None, not {chunk!r}")
     parameters = [collection for _, collection in flatten_nested(wrt)]
     for parameter in parameters:

@@ -51,7 +51,7 @@ def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", resi
 
     References
     ----------
-    .. [1] B. A. Pearlmutter, *Fast exact multiplication by the Hessian*, Neural Computation 6 (1994) 147.
+    .. [1] Pearlmutter, *Fast exact multiplication by the Hessian*, Neural Computation 6 (1994) 147.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep
 
     References
     ----------
-    .. [1] B. A. Pearlmutter, *Fast exact multiplication by the Hessian*, Neural Computation 6 (1994) 147.
+    .. [1] Pearlmutter, *Fast exact multiplication by the Hessian*, Neural Computation 6 (1994) 147.
 
     Examples
     --------

@@ -80,8 +80,8 @@ def soft_histogram(values: Any, edges: Any, bandwidth: Any, weights: Any = None)
 
     References
     ----------
-    .. [1] B. W. Silverman, *Density Estimation for Statistics and Data Analysis*, Chapman and Hall 1986.
-    .. [2] N. Simpson and L. Heinrich, *neos: End-to-End-Optimised Summary Statistics for High Energy
+    .. [1] Silverman, *Density Estimation for Statistics and Data Analysis*, Chapman and Hall 1986.
+    .. [2] Simpson and Heinrich, *neos: End-to-End-Optimised Summary Statistics for High Energy
        Physics*, arXiv:2203.05570.
 
     Examples
@@ -157,7 +157,7 @@ def soft_cut(values: Any, threshold: Any, width: Any) -> Any:
 
     References
     ----------
-    .. [1] N. Simpson and L. Heinrich, *neos: End-to-End-Optimised Summary Statistics for High Energy
+    .. [1] Simpson and Heinrich, *neos: End-to-End-Optimised Summary Statistics for High Energy
        Physics*, arXiv:2203.05570.
 
     Examples

@@ -51,7 +51,7 @@ def mean(x: Any, axis: int | None = None) -> Any:
 
     References
     ----------
-    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, *Algorithms for computing the sample variance*,
+    .. [1] Chan, Golub and LeVeque, *Algorithms for computing the sample variance*,
        The American Statistician 37 (1983) 242.
 
     Examples
@@ -101,7 +101,7 @@ def var(x: Any, axis: int | None = None, ddof: int = 0) -> Any:
 
     References
     ----------
-    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, *Algorithms for computing the sample variance*,
+    .. [1] Chan, Golub and LeVeque, *Algorithms for computing the sample variance*,
        The American Statistician 37 (1983) 242.
 
     Examples
@@ -148,7 +148,7 @@ def std(x: Any, axis: int | None = None, ddof: int = 0) -> Any:
 
     References
     ----------
-    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, *Algorithms for computing the sample variance*,
+    .. [1] Chan, Golub and LeVeque, *Algorithms for computing the sample variance*,
        The American Statistician 37 (1983) 242.
 
     Examples

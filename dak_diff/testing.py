@@ -88,9 +88,9 @@ def check_grads(
 
     References
     ----------
-    .. [1] B. Fornberg, "Generation of finite difference formulas on arbitrarily spaced grids",
+    .. [1] Fornberg, "Generation of finite difference formulas on arbitrarily spaced grids",
        Math. Comp. 51 (1988) 699, table 1 (five points).
-    .. [2] A. Griewank and A. Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.3.
+    .. [2] Griewank and Walther, *Evaluating Derivatives*, 2nd ed., SIAM 2008, ch. 3.3.
 
     Examples
     --------

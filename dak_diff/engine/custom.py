@@ -337,7 +337,7 @@ def custom_jvp(fn: Callable) -> CustomJvp:
 
     References
     ----------
-    .. [1] R. Frostig et al., *Decomposing reverse-mode automatic differentiation*, arXiv:2105.09469.
+    .. [1] Frostig et al., *Decomposing reverse-mode automatic differentiation*, arXiv:2105.09469.
 
     Examples
     --------
@@ -384,7 +384,7 @@ def custom_vjp(fn: Callable) -> CustomVjp:
 
     References
     ----------
-    .. [1] R. Frostig et al., *Decomposing reverse-mode automatic differentiation*, arXiv:2105.09469.
+    .. [1] Frostig et al., *Decomposing reverse-mode automatic differentiation*, arXiv:2105.09469.
 
     Examples
     --------

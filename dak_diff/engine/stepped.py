@@ -130,7 +130,7 @@ def complex_step(fn: Callable) -> ComplexStep:
 
     References
     ----------
-    .. [1] W. Squire and G. Trapp, *Using complex variables to estimate derivatives of real functions*,
+    .. [1] Squire and Trapp, *Using complex variables to estimate derivatives of real functions*,
        SIAM Review 40 (1998) 110.
 
     Examples
