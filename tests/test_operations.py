@@ -44,7 +44,7 @@ LAZY = {
     for library, table in {"dak": DASK, "dak.Array": DASK_ARRAY, "dak.Scalar": DASK_SCALAR}.items()
     for name, row in table.items()
 }
-MADE_BY = Path(__file__).parents[1] / "docs" / "make_operations.py"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def rows(table, *verdicts):
@@ -109,9 +109,10 @@ def test_verdicts_are_four():
         assert row.verdict != NOT_APPLICABLE or " " not in row.note
 
 
-def test_page_is_what_the_script_writes():
-    """If this fails: python docs/make_operations.py."""
-    spec = importlib.util.spec_from_file_location("make_operations", MADE_BY)
+@pytest.mark.parametrize("name", ["make_operations", "make_rules"])
+def test_page_is_what_the_script_writes(name):
+    """If this fails: run the script."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.PAGE.read_text() == script.page()

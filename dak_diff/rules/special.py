@@ -107,6 +107,8 @@ def _table(sp: ModuleType) -> dict[str, tuple[Callable[..., Any], ...]]:
 
 
 def _by_order(name: str) -> Callable[..., Any]:
+    """Refused: no closed form."""
+
     def refuse(*_: Any) -> Any:
         raise NoRuleError(
             f"no derivative rule for {name} (argument 0): its derivative by the order has no closed form. "
