@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import re
+import runpy
 import shutil
+from pathlib import Path
 
 import dask_awkward as dak
 import numpy as np
@@ -131,3 +135,15 @@ def test_detail_is_checked():
     expr, wrt = example()
     with pytest.raises(ValueError, match="layers, operations"):
         dd.visualize(dd.jvp(expr, wrt), detail="tasks")
+
+
+def test_pictures_of_the_documentation_are_what_the_script_draws():
+    """If this fails: python docs/make_pictures.py."""
+    script = Path(__file__).parents[2] / "docs" / "make_pictures.py"
+    made = runpy.run_path(str(script))
+    for name, picture in made["pictures"]().items():
+        drawn = (made["IMAGES"] / f"{name}.svg").read_text()
+        shown = [html.unescape(text) for text in re.findall(r"<text[^>]*>(.*?)</text>", drawn)]
+        boxes = [line for box in picture.boxes.values() for line in box.label.split("\n")]
+        assert sorted(shown) == sorted([*boxes, *(title for title, _ in picture.clusters)])
+        assert drawn.count('class="edge"') == len(picture.edges)
