@@ -233,7 +233,7 @@ def test_a_kink_or_jump_is_called_so(fn, at, layer, mode):
 def test_a_tangent_of_another_type(monkeypatch):
     right = dd.jvp
     monkeypatch.setattr(
-        "dak_diff.testing.jvp", lambda *args, **kw: dak.values_astype(right(*args, **kw), np.float32)
+        "dak_diff.checking.point.jvp", lambda *args, **kw: dak.values_astype(right(*args, **kw), np.float32)
     )
     x = jagged()
     message = fails(np.sin(x), x, layer="sin")
@@ -243,7 +243,9 @@ def test_a_tangent_of_another_type(monkeypatch):
 
 def test_a_gradient_of_another_structure(monkeypatch):
     right = dd.vjp
-    monkeypatch.setattr("dak_diff.testing.vjp", lambda *args, **kw: [g[:, :1] for g in right(*args, **kw)])
+    monkeypatch.setattr(
+        "dak_diff.checking.point.vjp", lambda *args, **kw: [g[:, :1] for g in right(*args, **kw)]
+    )
     x = jagged()
     message = fails(np.sin(x), x, layer="sin")
     assert "the structure of the derivative" in message

@@ -13,7 +13,8 @@ FORBIDDEN = {
     "rules": (*FOREIGN, "awkward", "dak_diff.engine", "dak_diff.graph", "dak_diff.api", "dak_diff.eager"),
     "engine": (*FOREIGN, "dak_diff.graph", "dak_diff.api", "dak_diff.eager", "dak_diff.parameter"),
     "eager.py": (*FOREIGN, "dak_diff.graph", "dak_diff.api", "dak_diff.parameter"),
-    "graph": ("dak_diff.api", "dak_diff.explain", "dak_diff.eager"),
+    "graph": ("dak_diff.api", "dak_diff.explain", "dak_diff.eager", "dak_diff.checking"),
+    "checking": ("dak_diff.testing", "dak_diff.explain", "dak_diff.eager"),
     "errors.py": (*FOREIGN, "awkward", "numpy", "dak_diff"),
 }
 
