@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dask_awkward as dak
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.transform import check_method
-from dak_diff.errors import OptimizedGraphError, StructureError
+from dak_diff.errors import OptimizedGraphError
 from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.draw import picture_of, render
@@ -18,7 +17,7 @@ from dak_diff.graph.histograms import LazyHistogram, as_expression
 from dak_diff.graph.reverse import Reverse
 from dak_diff.graph.seeds import as_operand
 from dak_diff.graph.tasks import stop
-from dak_diff.graph.wrt import Target, flatten_nested, resolve, unflatten_nested
+from dak_diff.graph.wrt import Target, beside, flatten_nested, resolve, unflatten_nested
 from dak_diff.parameter import Parameter, derive
 
 __all__ = [
@@ -391,20 +390,4 @@ def match_nest(wrt: Any, tangents: Any) -> list:
     """The tangent of each target, from a nest like that of ``wrt``."""
     if tangents is None or isinstance(tangents, (int, float)):
         return [1.0 if tangents is None else tangents for _ in flatten_nested(wrt)]
-    return list(_beside(wrt, tangents))
-
-
-def _beside(wrt: Any, tangents: Any) -> Iterator[Any]:
-    """What lies in ``tangents`` where ``wrt`` has a collection."""
-    if isinstance(wrt, Mapping):
-        if not isinstance(tangents, Mapping) or set(tangents) != set(wrt):
-            raise StructureError(f"the tangents must nest as wrt does: a dict with keys {list(wrt)}")
-        for key, part in wrt.items():
-            yield from _beside(part, tangents[key])
-    elif isinstance(wrt, (list, tuple)):
-        if not isinstance(tangents, (list, tuple)) or len(tangents) != len(wrt):
-            raise StructureError(f"the tangents must nest as wrt does: a list of {len(wrt)}")
-        for part, given in zip(wrt, tangents, strict=True):
-            yield from _beside(part, given)
-    else:
-        yield tangents
+    return list(beside(wrt, tangents, "the tangents must nest as wrt"))

@@ -6,7 +6,7 @@ import math
 import numbers
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import awkward as ak
@@ -19,7 +19,7 @@ from dak_diff.api import value_and_grad
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.evaluation import Evaluation, Kept, optimised, split
 from dak_diff.graph.layers import label_of, repaired
-from dak_diff.graph.wrt import flatten_nested, unflatten_nested
+from dak_diff.graph.wrt import beside, flatten_nested, unflatten_nested
 from dak_diff.parameter import Parameter, content_token
 
 __all__ = ["Objective", "objective"]
@@ -298,12 +298,8 @@ class _Layout:
     def read(self, args: tuple) -> tuple[list, bool]:
         """The value of each parameter, and whether they came as a nest."""
         if len(args) == 1 and self._is_nest(args[0]):
-            parts = [
-                _array(given, shape, label)
-                for given, shape, label in zip(
-                    _beside(self.nest, args[0], ""), self.shapes, self.labels, strict=True
-                )
-            ]
+            given = beside(self.nest, args[0], "the values must nest as the parameters")
+            parts = [_array(*each) for each in zip(given, self.shapes, self.labels, strict=True)]
             return self._values(parts), True
         if len(args) != 1 and any(self.shapes):
             raise TypeError(
@@ -386,25 +382,3 @@ def _array(given: Any, shape: tuple[int, ...] | None, label: str) -> np.ndarray:
     if shape is not None and array.shape != shape:
         raise ValueError(f"the value of {label} must have the shape {shape}, not {array.shape}")
     return array.astype(float)
-
-
-def _beside(nest: Any, given: Any, where: str) -> Iterator[Any]:
-    """What lies in ``given`` where the nest has a parameter."""
-    place = f" at {where}" if where else ""
-    if isinstance(nest, Mapping):
-        if not isinstance(given, Mapping) or set(given) != set(nest):
-            got = f"keys {list(given)}" if isinstance(given, Mapping) else repr(given)
-            raise ValueError(f"the values must nest as the parameters{place}: keys {list(nest)}, not {got}")
-        for key, part in nest.items():
-            yield from _beside(part, given[key], f"{where}[{key!r}]")
-    elif isinstance(nest, (list, tuple)):
-        if not isinstance(given, (list, tuple)) or len(given) != len(nest):
-            raise ValueError(
-                f"the values must nest as the parameters{place}: a list of {len(nest)}, not {given!r}"
-            )
-        for i, (part, one) in enumerate(zip(nest, given, strict=True)):
-            yield from _beside(part, one, f"{where}[{i}]")
-    elif isinstance(given, Mapping):
-        raise ValueError(f"the values must nest as the parameters{place}: numbers, not {given!r}")
-    else:
-        yield given

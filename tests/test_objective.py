@@ -287,7 +287,7 @@ def test_names_and_start():
         (({"p": [1.0], "q": [1.0, 2.0]},), ValueError, r"value of p must have the shape \(\), not \(1,\)"),
         (({"p": 1.0, "q": [1.0, np.nan]},), ValueError, r"nan for q\[1\]"),
         (({"p": 1.0, "q": [[1.0], 2.0]},), ValueError, "no regular array"),
-        (({"p": {"q": 1}, "q": 1.0},), ValueError, r"at \['p'\]: numbers"),
+        (({"p": {"q": 1}, "q": 1.0},), ValueError, r"at \['p'\]: one for each"),
         (([1.0, [1.0, 2.0]],), ValueError, "no regular array"),
     ],
 )

@@ -15,10 +15,11 @@ from typing import Any
 import dask_awkward as dak
 from dask.blockwise import Blockwise
 
+from dak_diff.errors import StructureError
 from dak_diff.graph.probe import has_float
 from dak_diff.parameter import Parameter
 
-__all__ = ["Target", "field_selection", "flatten_nested", "resolve", "unflatten_nested"]
+__all__ = ["Target", "beside", "field_selection", "flatten_nested", "resolve", "unflatten_nested"]
 
 Path = tuple[str, ...]
 
@@ -77,6 +78,26 @@ def unflatten_nested(obj: Any, leaves: Iterable[Any]) -> Any:
         return next(remaining)
 
     return rebuild(obj)
+
+
+def beside(nest: Any, given: Any, claim: str, where: str = "") -> Iterator[Any]:
+    """What lies in ``given`` where a nest has a leaf; ``claim`` is what is wrong if it nests otherwise."""
+    place = f"{claim}, at {where}" if where else claim
+    if isinstance(nest, Mapping):
+        if not isinstance(given, Mapping) or set(given) != set(nest):
+            got = f"keys {list(given)}" if isinstance(given, Mapping) else repr(given)
+            raise StructureError(f"{place}: keys {list(nest)}, not {got}")
+        for key, part in nest.items():
+            yield from beside(part, given[key], claim, f"{where}[{key!r}]")
+    elif isinstance(nest, (list, tuple)):
+        if not isinstance(given, (list, tuple)) or len(given) != len(nest):
+            raise StructureError(f"{place}: a list of {len(nest)}, not {given!r}")
+        for i, (part, one) in enumerate(zip(nest, given, strict=True)):
+            yield from beside(part, one, claim, f"{where}[{i}]")
+    elif isinstance(given, Mapping):
+        raise StructureError(f"{place}: one for each, not keys {list(given)}")
+    else:
+        yield given
 
 
 def field_selection(layer: Any) -> tuple[str, list[Path], bool] | None:
