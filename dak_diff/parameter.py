@@ -147,6 +147,7 @@ _BINARY: tuple[Callable, ...] = (
     operator.sub,
     operator.mul,
     operator.truediv,
+    operator.floordiv,
     operator.pow,
     operator.mod,
 )
@@ -283,12 +284,23 @@ def _scalar_operator(upstream: Callable) -> Callable:
     return method
 
 
+def _reflected_scalar_operator(operate: Callable, upstream: Callable) -> Callable:
+    """``2 - s``: dask-awkward gives it the name of ``s - 2``, so one of them would be the other."""
+
+    def method(self: dak.Scalar, other: Any) -> Any:
+        return upstream(self, other) if is_dask_collection(other) else derive(operate, other, self)
+
+    return method
+
+
 def _mend_scalars() -> None:
     if not hasattr(dak.Scalar, "__array_ufunc__"):
         dak.Scalar.__array_ufunc__ = _scalar_array_ufunc
         for operate in _BINARY:
-            for dunder in (f"__{operate.__name__}__", f"__r{operate.__name__}__"):
-                setattr(dak.Scalar, dunder, _scalar_operator(getattr(dak.Scalar, dunder)))
+            name, reflected = f"__{operate.__name__}__", f"__r{operate.__name__}__"
+            setattr(dak.Scalar, name, _scalar_operator(getattr(dak.Scalar, name)))
+            backwards = _scalar_operator(getattr(dak.Scalar, reflected))
+            setattr(dak.Scalar, reflected, _reflected_scalar_operator(operate, backwards))
 
 
 _mend_scalars()
