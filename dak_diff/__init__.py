@@ -1,6 +1,6 @@
 """Derivatives of dask-awkward analyses: lazily, over a cluster."""
 
-from dak_diff import eager, testing
+from dak_diff import eager, errors, testing
 from dak_diff.api import grad, jvp, stop_gradient, value_and_grad, value_and_jvp, visualize, vjp
 from dak_diff.backends import to_backend
 from dak_diff.engine.custom import custom_jvp, custom_vjp
@@ -13,11 +13,14 @@ from dak_diff.second_order import hessian, hvp
 from dak_diff.soft import soft_cut, soft_histogram
 from dak_diff.statistics import mean, std, var
 
+__version__ = "0.1.0"
+
 __all__ = [
     "complex_step",
     "custom_jvp",
     "custom_vjp",
     "eager",
+    "errors",
     "explain",
     "grad",
     "hessian",

@@ -26,6 +26,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dak_diff.engine.awkward_internals import diff_backend, refuse_in_arrays
 from dak_diff.engine.histograms import mend_arithmetic
+from dak_diff.engine.loaded import loaded
 from dak_diff.engine.values import leaf_values
 
 __all__ = ["Parameter", "ParameterLayer", "content_token", "derive", "parameter"]
@@ -128,10 +129,17 @@ class _Promoting:
         return _core._promote_maybenones(self.__wrapped__)(*args)
 
 
+def _histograms() -> tuple:
+    """Lazy histograms, which answer for arithmetic with a parameter themselves."""
+    return loaded("dask_histogram.core", "AggHistogram"), loaded("dask_histogram.boost", "Histogram")
+
+
 def _operator(operate: Callable, reflected: bool) -> Callable:
     mixin = getattr(NDArrayOperatorsMixin, f"__{'r' if reflected else ''}{operate.__name__}__")
 
     def method(self: Parameter, *others: Any) -> Any:
+        if isinstance(others[0] if others else None, _histograms()):
+            return NotImplemented
         args = (*others, self) if reflected else (self, *others)
         if all(isinstance(x, (Parameter, dak.Scalar, int, float, complex)) for x in args):
             # Python's own operator keeps a Python number weakly typed.

@@ -195,7 +195,9 @@ class ArrayModule:
         flipped = range(x.ndim) if axis is None else {a % x.ndim for a in np.atleast_1d(axis)}
         return x[tuple(slice(None, None, -1) if a in flipped else slice(None) for a in range(x.ndim))]
 
-    def concatenate(self, arrays: Any, axis: int = 0, casting: str = "same_kind", dtype: Any = None) -> Any:
+    def concatenate(
+        self, arrays: Any, axis: int | None = 0, casting: str = "same_kind", dtype: Any = None
+    ) -> Any:
         if axis is None:
             arrays, axis = [self.ravel(x) for x in arrays], 0
         values = [self._value(x) for x in arrays]

@@ -289,4 +289,5 @@ def assemble(layers: Mapping[str, Any], graph: HighLevelGraph, output: str) -> H
         needed[name] = set(graph.dependencies.get(name, ())) if old else dependencies(layers[name], layers)
         needed[name].discard(name)
         stack.extend(needed[name])
-    return HighLevelGraph({name: layers[name] for name in needed}, needed)
+    # In the order in which they were made: sets of names have another in each process.
+    return HighLevelGraph({name: layer for name, layer in layers.items() if name in needed}, needed)

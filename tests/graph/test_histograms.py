@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import awkward as ak
 import dask
 import dask_awkward as dak
@@ -384,6 +386,32 @@ def test_sources_whose_columns_are_sought():
         cotangent = np.arange(1.0, 1.0 + expr.compute().values().size)
         want = (cotangent[:, None] * block.values()).sum(axis=0)
         np.testing.assert_allclose(dd.vjp(expr, q, cotangent).compute(), want, rtol=1e-14)
+
+
+LOST = (operator.mul, operator.truediv, operator.sub, operator.imul, operator.itruediv, operator.isub)
+
+
+@pytest.mark.parametrize("operate", LOST)
+@pytest.mark.parametrize("asked", [False, True])
+def test_arithmetic_that_dask_histogram_loses(operate, asked):
+    """It acts on what is there before the fills: `h * p` was `h`, and so was its derivative."""
+    p = dd.parameter(1.5, name="p")
+    filled = hist_dask.Hist.new.Reg(2, 0, 2, name="x").Double().fill(x=collection(X, SPLITS["3"]))
+    if asked:
+        filled.compute()
+    for other in (p, 2.0, filled):
+        with pytest.raises(NotImplementedError, match=r"dask_histogram\.factory"):
+            operate(filled, other)
+
+
+def test_a_parameter_on_the_left():
+    p = dd.parameter(1.5, name="p")
+    with pytest.raises(NotImplementedError, match=r"dask_histogram\.factory"):
+        p * hist_dask.Hist.new.Reg(2, 0, 2, name="x").Double().fill(x=collection(X, SPLITS["3"]))
+    filled = dh.factory(collection(X, SPLITS["3"]), axes=(bh.axis.Regular(2, 0, 2),))
+    value, tangent = dask.compute(*dd.value_and_jvp(p * filled, p))
+    np.testing.assert_array_equal(value.values(), 1.5 * filled.compute().values())
+    np.testing.assert_array_equal(tangent.values(), filled.compute().values())
 
 
 def test_arithmetic_computed_with_the_histogram_itself():

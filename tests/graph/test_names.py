@@ -154,3 +154,26 @@ def test_derivatives_by_several_seeds_in_one_graph(derivative, x):
         first, third = dask.compute(once, thrice)
         np.testing.assert_allclose(ak.ravel([third]), 3 * ak.ravel([first]), rtol=1e-15)
         assert ak.array_equal([first], [once.compute()])
+
+
+def test_layers_come_in_one_order_in_every_process():
+    """Pictures and tables follow it; sets of names have another order in each process."""
+    code = (
+        "import awkward as ak, dask_awkward as dak, numpy as np, dak_diff as dd\n"
+        "x, p = dak.from_awkward(ak.Array([[1.0, 2.0], [3.0]]), 2), dd.parameter(0.5, name='p')\n"
+        "loss = np.log(dak.sum(np.sin(x * p) + x, axis=None)) * p\n"
+        "for derivative in (dd.jvp(loss, p), dd.grad(loss, p)):\n"
+        "    print([name.rsplit('-', 1)[0] for name in derivative.dask.layers])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    orders = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**environment, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(orders) == 1
