@@ -106,7 +106,7 @@ class Activity:
     without_floats: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.order = ancestors(self.graph, [self.expr.name])
+        self.follow([self.expr.name])
         self._check_present()
         self.owner = f"order {1 + max(_order(self.graph.layers[name]) for name in self.order)}"
         probe = Probe(self.graph, self.owner)
@@ -127,9 +127,15 @@ class Activity:
                 if i not in self.influence[self.expr.name]:
                     raise self._disconnected(target)
 
+    def follow(self, outputs: Iterable[str]) -> None:
+        """Put the layers that lead to some outputs in order."""
+        self.order = ancestors(self.graph, outputs)
+        self._rank = {name: i for i, name in enumerate(self.order)}
+
     def upstream(self, name: str) -> dict[str, Any]:
-        """The layers that a layer reads."""
-        return {dep: self.graph.layers[dep] for dep in self.graph.dependencies.get(name, ())}
+        """The layers that a layer reads, in the order of the graph: the same in every process."""
+        read = self.graph.dependencies.get(name, ())
+        return {dep: self.graph.layers[dep] for dep in sorted(read, key=self._rank.__getitem__)}
 
     def held(self, name: str, fn: Callable) -> Callable:
         """The function of a layer, held to what was found out about it."""

@@ -17,7 +17,7 @@ from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.histograms import with_components
-from dak_diff.graph.active import Activity, State, ancestors
+from dak_diff.graph.active import Activity, State
 from dak_diff.graph.adjoint_tasks import Step
 from dak_diff.graph.forward import Forward
 from dak_diff.graph.histograms import LazyHistogram
@@ -143,7 +143,7 @@ def _joined(activities: Sequence[Activity]) -> Activity:
     """What lies between several expressions and their targets, as if they were one."""
     joined = copy.copy(activities[0])
     joined.graph = HighLevelGraph.merge(*(activity.graph for activity in activities))
-    joined.order = ancestors(joined.graph, [activity.expr.name for activity in activities])
+    joined.follow(activity.expr.name for activity in activities)
     joined.states = {name: state for activity in activities for name, state in activity.states.items()}
     joined.without_floats = set().union(*(activity.without_floats for activity in activities))
     return joined
