@@ -330,7 +330,7 @@ def _reverse(
 ) -> tuple[Any, Any]:
     if residuals not in ("keep", "recompute"):
         raise ValueError(f'residuals must be "keep" or "recompute", not {residuals!r}')
-    activity = plan(expr, wrt, method, disconnected)
+    activity = plan(expr, wrt, method, disconnected, reverse=True)
     whole = Target(activity.expr, activity.expr.name, (((), ()),))
     seed = as_operand(whole, 1.0 if cotangents is None else cotangents, "cotangent")
     reverse = Reverse(activity, seed, residuals == "keep")
@@ -342,7 +342,12 @@ def _reverse(
 
 
 def plan(
-    expr: Any, wrt: Any, method: str = "auto", disconnected: str = "raise", explaining: bool = False
+    expr: Any,
+    wrt: Any,
+    method: str = "auto",
+    disconnected: str = "raise",
+    reverse: bool = False,
+    explaining: bool = False,
 ) -> Activity:
     """Check the arguments of a derivative, and find what lies between ``expr`` and ``wrt``."""
     expr = as_expression(expr)
@@ -357,7 +362,8 @@ def plan(
             f"{targets[0].label}. Differentiate the collection as it was before that; what was persisted "
             "may be a source."
         )
-    return Activity(expr, targets, expr.dask, method, disconnected == "zero", explaining)
+    zero = disconnected == "zero"
+    return Activity(expr, targets, expr.dask, method, zero, reverse, explaining)
 
 
 def _refuse_namesakes(collections: list) -> None:

@@ -115,7 +115,7 @@ def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
     power         active  rule: power
     sum           active  structure only: sum
     """
-    activity = plan(expr, wrt, method, explaining=True)
+    activity = plan(expr, wrt, method, reverse=True, explaining=True)
     rows = []
     for name in activity.order:
         active = activity.states[name] is State.ACTIVE

@@ -17,7 +17,16 @@ from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.histograms import watch_fills
 from dak_diff.engine.level import new_level
 from dak_diff.engine.tape import Node, Tape, backward
-from dak_diff.engine.values import Cotangents, Pair, is_float, map_leaves, map_residuals, numbered, settled
+from dak_diff.engine.values import (
+    Cotangents,
+    Pair,
+    is_float,
+    leaf_values,
+    map_leaves,
+    map_residuals,
+    numbered,
+    settled,
+)
 from dak_diff.rules.namespace import home
 from dak_diff.rules.primitive import Primitive, raw
 from dak_diff.rules.structure import move_like
@@ -113,23 +122,19 @@ def lower(value: Any, level: int, width: int, owner: str = "") -> Pair:
 
 def used_primitives(fn: Callable, args: tuple, owner: str) -> list[Primitive]:
     """The primitives that ``fn`` applies to what carries a derivative, each once, in order."""
-    watch_fills()
-    level = new_level()
-    record: list[Node] = []
+    taping = Taping()
+    fn(*(taping.lift(arg, owner) for arg in args))
+    return list(dict.fromkeys(node.primitive for node in taping.record if node.primitive is not None))
 
-    def lift_pair(value: Any) -> Any:
-        if isinstance(value, Pair) and value.owner == owner:
-            position = itertools.count()
-            return map_leaves(
-                value.primal,
-                lambda leaf, _: (
-                    Tape.leaf(level, leaf, record, "auto") if next(position) in value.tangents else leaf
-                ),
-            )
-        return type(value)(map(lift_pair, value)) if isinstance(value, (tuple, list)) else value
 
-    fn(*map(lift_pair, args))
-    return list(dict.fromkeys(node.primitive for node in record if node.primitive is not None))
+def transposed(fn: Callable, args: tuple, method: str, owner: str) -> Pair:
+    """As :func:`pushforward`, but backwards: the result with tangents of one where its transpose exists."""
+    taping = Taping(method)
+    (value,), transpose = taping.finish((fn(*(taping.lift(arg, owner) for arg in args)),))
+    leaves = leaf_values(value)
+    ones = {i: np.ones_like(leaves[i]) for i in transpose.outputs[0]}
+    transpose((ones,))
+    return Pair(value, {i: (one,) for i, one in ones.items()}, 1, owner)
 
 
 class Transpose:
@@ -217,6 +222,20 @@ class Taping:
             return leaf
 
         return map_leaves(value, numbered(on_leaf))
+
+    def lift(self, value: Any, owner: str) -> Any:
+        """The value with every pair in it put on the tape, where it carries tangents."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.lift(v, owner) for v in value)
+        if not isinstance(value, Pair) or value.owner != owner:
+            return value
+        position = itertools.count()
+
+        def on_leaf(leaf: Any, is_text: bool) -> Any:
+            active = next(position) in value.tangents
+            return Tape.leaf(self.level, leaf, self.record, self.method) if active else leaf
+
+        return map_leaves(value.primal, on_leaf)
 
     def finish(self, results: tuple) -> tuple[tuple, Transpose]:
         """The plain results, and the transpose from them to what was watched."""

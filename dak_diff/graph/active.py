@@ -6,6 +6,7 @@ field selection is followed exactly, anything else passes all on. Shared by both
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,7 +20,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dak_diff.errors import DisconnectedError, NoRuleError, OptimizedGraphError
 from dak_diff.graph.layers import label_of
 from dak_diff.graph.probe import Probe, hidden_parameters, may_be_float
-from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, WithoutFloats, inside
+from dak_diff.graph.tasks import OnPrimals, Pushforward, Seed, Transposed, WithoutFloats, inside
 from dak_diff.graph.wrt import Path, Target, field_selection
 from dak_diff.rules.primitive import Primitive
 
@@ -67,6 +68,8 @@ class Activity:
         Where partials come from.
     zero_if_disconnected : bool
         A target that does not reach the expression is no error.
+    reverse : bool
+        A layer that has a transpose needs no pushforward.
     explaining : bool
         Also find out which primitives each active layer uses.
 
@@ -95,6 +98,7 @@ class Activity:
     graph: HighLevelGraph
     method: str
     zero_if_disconnected: bool = False
+    reverse: bool = False
     explaining: bool = False
     order: list[str] = field(default_factory=list)
     owner: str = ""
@@ -185,10 +189,14 @@ class Activity:
                 )
 
     def _probed(self, name: str, layer: Any, probe: Probe) -> Any:
-        wrap: Callable = partial(Pushforward, label=label_of(name), owner=self.owner, method=self.method)
+        options: dict[str, Any] = {"label": label_of(name), "owner": self.owner, "method": self.method}
         try:
-            return probe.run(name, layer, wrap)
+            return probe.run(name, layer, partial(Pushforward, **options))
         except NoRuleError as error:
+            if self.reverse:
+                # A rule for reverse mode may be one that cannot be transposed.
+                with contextlib.suppress(NoRuleError):
+                    return probe.run(name, layer, partial(Transposed, **options))
             raise NoRuleError(
                 f"{error}\nIt is needed in layer {label_of(name)!r}, between wrt "
                 f"{', '.join(t.label for t in self.targets)} and the output {self.expr.name!r}."

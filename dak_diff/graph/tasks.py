@@ -26,7 +26,7 @@ from dask.utils import key_split
 from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.histograms import with_components
 from dak_diff.engine.loaded import histogram_types
-from dak_diff.engine.transform import pushforward
+from dak_diff.engine.transform import pushforward, transposed
 from dak_diff.engine.values import (
     Pair,
     derivative_like,
@@ -159,6 +159,13 @@ class Pushforward(_Labelled):
             return on_typetracers(self.fn, primals(args, self.owner))
         with noting(f"in the tangent of layer {self.label!r}"):
             return pushforward(self.fn, args, self.method, self.owner)
+
+
+class Transposed(Pushforward):
+    """The function of an active layer, and its transpose, tried while the graph is built."""
+
+    def __call__(self, *args: Any) -> Any:
+        return transposed(self.fn, args, self.method, self.owner)
 
 
 class OnPrimals(_Labelled):

@@ -344,3 +344,20 @@ def test_only_positional_arguments():
 
     with pytest.raises(TypeError, match=r"'named' has a rule.*positional; power cannot be"):
         eager.jvp(lambda x: named(x, power=2), (JAGGED,))
+
+
+def test_a_backward_rule_that_cannot_be_transposed_serves_reverse_mode():
+    """Compiled code for one: over a graph it was refused, since layers were tried forwards only."""
+    cube = dd.custom_vjp(lambda x: x**3)
+
+    def backward(x, cotangent):
+        flat = 3 * np.asarray(ak.flatten(x)) ** 2 * np.asarray(ak.flatten(cotangent))
+        return (ak.unflatten(flat, ak.num(x)),)
+
+    cube.defvjp(lambda x: (x**3, x), backward)
+    x = collection(JAGGED, [5, 0, 7])
+    cubes = dak.map_partitions(cube, x)
+    (gradient,) = dask.compute(dd.grad(np.log(dak.sum(cubes)), x))
+    assert_close(gradient, 3 * JAGGED**2 / ak.sum(JAGGED**3), 1e-13)
+    with pytest.raises(NoRuleError, match=r"np\.asarray"):
+        dd.jvp(cubes, x)
