@@ -267,3 +267,13 @@ def test_rounding_is_no_kink():
     x = collection(ak.Array([0.3, 0.6, 0.9]), [2, 1])
     message = fails((x / 3 + 4e9) - 4e9, x, layer="subtract")
     assert "the differences of several steps disagree here" in message
+
+
+def test_a_step_that_crosses_a_threshold_takes_nothing_from_a_wrong_rule():
+    """The longest step moves 26 over the cut; the others agree, so the note would mislead."""
+    twice_too_steep = dd.custom_jvp(lambda x: 1 - np.exp(-x / 20))
+    twice_too_steep.defjvp(lambda p, t: (twice_too_steep(*p), np.exp(-p[0] / 20) / 10 * t[0]))
+    x = collection(ak.Array([[52.0, 26.0]]), [1])
+    seen = dak.map_partitions(twice_too_steep, x)
+    message = fails(dak.sum(seen[x > 25.93], axis=1), x, layer="lambda")
+    assert "note" not in message

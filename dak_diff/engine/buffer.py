@@ -214,6 +214,12 @@ class Buffer(NDArrayOperatorsMixin):
     def ctypes(self) -> Any:
         return self._leave("x.ctypes").ctypes
 
+    @property
+    def _numba_type_(self) -> Any:
+        # What numba asks of an argument of a class that it does not know.
+        self._leave("a function compiled by numba")
+        raise AttributeError("_numba_type_")
+
     def __round__(self, ndigits: int = 0) -> Any:
         return self.module.round(self, ndigits)
 

@@ -144,3 +144,17 @@ def test_jumps_are_no_reason_to_refuse():
     value, tangent = eager.jvp(steps, (x,))
     np.testing.assert_array_equal(value, np.floor(x) * x)
     np.testing.assert_array_equal(tangent, np.floor(x))
+
+
+def test_a_compiled_function_over_arrays_is_refused_by_name():
+    """numba would say that it cannot determine the type of a buffer, and only in the task."""
+    double = numba.njit(lambda x: x * 2)
+    x = collection(ak.Array([1.0, 2.0, 3.0]), [2, 1])
+
+    def doubled(x):
+        return x if ak.backend(x) == "typetracer" else ak.Array(double(ak.to_numpy(x)))
+
+    with pytest.raises(NoRuleError, match="compiled by numba"):
+        eager.jvp(doubled, (ak.Array([1.0]),))
+    with pytest.raises(NoRuleError, match="compiled by numba"):
+        dd.grad(dak.sum(dak.map_partitions(doubled, x)), x)
