@@ -112,6 +112,8 @@ def test_verdicts_are_four():
 @pytest.mark.parametrize("name", ["make_operations", "make_rules"])
 def test_page_is_what_the_script_writes(name):
     """If this fails: run the script."""
+    if not hasattr(np, "matvec"):
+        pytest.skip("NumPy of this version lacks ufuncs that are on the page")
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
