@@ -9,6 +9,7 @@ numbers are right; no, with the error; wrong, with the numbers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -54,6 +55,9 @@ def constant(ns: Any, array: ak.Array, beside: Any) -> Any:
     """An array where the argument is: lazy, or on its backend."""
     if ns is dak:
         return dak.from_awkward(array, npartitions=2)
+    if isinstance(beside, jax.core.Tracer):
+        with contextlib.suppress(RuntimeError):  # JAX has not been told of Awkward
+            return ak.to_backend(array, "jax")
     return ak.to_backend(array, ak.backend(beside)) if isinstance(beside, ak.Array) else array
 
 

@@ -15,7 +15,15 @@ import numpy as np
 
 from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.engine.transform import check_method, lift, lower, pullback, pushforward
-from dak_diff.engine.values import Pair, derivative_like, is_float, leaf_values, match_leaves, separated
+from dak_diff.engine.values import (
+    Pair,
+    derivative_like,
+    is_float,
+    leaf_values,
+    match_leaves,
+    refuse_opaque,
+    separated,
+)
 from dak_diff.rules.namespace import is_array
 
 __all__ = ["diffarray", "elementwise_grad", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
@@ -32,6 +40,11 @@ def _require_float(primals: Any) -> None:
             "nothing to differentiate by: the argument has no floating-point numbers. "
             "Convert integers with ak.values_astype(x, 'float64')."
         )
+
+
+def _looked_into(value: Any) -> Any:
+    refuse_opaque(value)
+    return value
 
 
 def jvp(fn: Callable, primals: Any, tangents: Any = 1.0, *, method: str = "auto") -> tuple[Any, Any]:
@@ -85,7 +98,7 @@ def jvp(fn: Callable, primals: Any, tangents: Any = 1.0, *, method: str = "auto"
     if not isinstance(tangents, (tuple, list)):
         tangents = (tangents,) * len(primals)
     seeds = {i: (leaf,) for i, leaf in match_leaves(primals, tuple(tangents)).items()}
-    out = pushforward(lambda args: fn(*args), (Pair(primals, seeds),), method)
+    out = pushforward(lambda args: _looked_into(fn(*args)), (Pair(primals, seeds),), method)
     return out.primal, derivative_like(
         out.primal, {i: t for i, (t,) in out.tangents.items() if t is not None}
     )
@@ -126,7 +139,7 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     check_method(method)
     primals = _as_primals(primals)
     _require_float(primals)
-    value, pull = pullback(fn, primals, method)
+    value, pull = pullback(lambda *args: _looked_into(fn(*args)), primals, method)
 
     def pull_cotangent(cotangent: Any, *, consume: bool = False) -> tuple:
         return derivative_like(primals, pull(match_leaves(value, cotangent, "cotangent"), consume))

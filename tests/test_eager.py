@@ -1,6 +1,8 @@
 """The public functions of `dak_diff.eager`."""
 
 import copy
+from collections import defaultdict
+from typing import Any, NamedTuple
 
 import awkward as ak
 import mpmath
@@ -369,3 +371,58 @@ def test_no_derivative_by_categories_of_numbers():
     )
     with pytest.raises(NoRuleError, match="entries of one category share one number"):
         eager.vjp(lambda x: ak.from_categorical(x) * 2, (ak.Array(shared),))
+
+
+class Box:
+    """A class of the user's that holds a number."""
+
+    def __init__(self, content):
+        self.content = content
+
+
+@pytest.mark.parametrize(
+    ("build", "what"),
+    [
+        (lambda x: (x, Box(3 * x)), r"a Box at \[1\]"),
+        (lambda x: {"a": [Box(1.0)], "b": x}, r"a Box at \['a'\]\[0\]"),
+        (lambda x: (2 * x, {3.0}), r"a set at \[1\]"),
+        (Box, "a Box, which"),
+    ],
+)
+def test_what_is_not_looked_into_is_refused(build, what):
+    """It came back as its own derivative, or with a tracer inside."""
+    for derive in (eager.jvp, eager.vjp):
+        with pytest.raises(StructureError, match=what):
+            derive(build, (1.0,))
+
+
+def test_a_histogram_of_means_is_refused():
+    bh = pytest.importorskip("boost_histogram")
+    means = bh.Histogram(bh.axis.Regular(2, 0, 10), storage=bh.storage.Mean()).fill([1.0], sample=[3.0])
+    with pytest.raises(StructureError, match="storage Mean at"):
+        eager.jvp(lambda x: (2 * x, means), (1.0,))
+
+
+class Point(NamedTuple):
+    x: Any
+    text: str
+
+
+def test_subclasses_of_dict_and_named_tuples_stay_what_they_are():
+    def fn(x):
+        return defaultdict(float, {"a": 2 * x}), Point(3 * x, "text")
+
+    value, tangent = eager.jvp(fn, (1.5,))
+    assert value == ({"a": 3.0}, (4.5, "text"))
+    assert tangent == ({"a": 2.0}, (3.0, "text"))
+    for counts, at in (value, tangent, eager.vjp(fn, (1.5,))[0]):
+        assert counts["missing"] == 0.0
+        assert isinstance(at, Point)
+
+
+@pytest.mark.filterwarnings("ignore:The JAX backend is deprecated")
+def test_arrays_of_the_jax_backend_say_where_to_go():
+    pytest.importorskip("jax")
+    ak.jax.register_and_check()
+    with pytest.raises(TypeError, match=r"ak\.to_backend\(x, 'cpu'\)"):
+        eager.jvp(lambda x: ak.sum(x, axis=1), (ak.to_backend(X, "jax"),))

@@ -306,6 +306,10 @@ def diff_backend(base: Backend | None = None) -> DiffBackend:
 
 
 def _make_backend(base: Backend) -> DiffBackend:
+    if base.name not in ("cpu", "cuda"):
+        raise TypeError(
+            f"arrays of the {base.name} backend are not differentiated: move them, ak.to_backend(x, 'cpu')"
+        )
     label = type(base).__name__.removesuffix("Backend")
     buffer_type: Any = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
     numbers.Real.register(buffer_type)  # overloads of behaviors ask for it: vector * number

@@ -16,6 +16,7 @@ from dak_diff.engine.awkward_internals import is_absent, synchronize
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.histograms import watch_fills
 from dak_diff.engine.level import new_level
+from dak_diff.engine.nests import is_nest, map_parts
 from dak_diff.engine.tape import Node, Tape, backward
 from dak_diff.engine.values import (
     Cotangents,
@@ -87,10 +88,8 @@ def _pairs(value: Any, owner: str) -> list[Pair]:
 
 def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
     """The value with every pair in it made an array that carries its tangents."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(lift(v, level, method, owner) for v in value)
-    if isinstance(value, dict):
-        return {k: lift(v, level, method, owner) for k, v in value.items()}
+    if is_nest(value):
+        return map_parts(value, lambda part: lift(part, level, method, owner))
     if not isinstance(value, Pair) or value.owner != owner:
         return value
     watch_fills()
@@ -225,8 +224,8 @@ class Taping:
 
     def lift(self, value: Any, owner: str) -> Any:
         """The value with every pair in it put on the tape, where it carries tangents."""
-        if isinstance(value, (tuple, list)):
-            return type(value)(self.lift(v, owner) for v in value)
+        if is_nest(value):
+            return map_parts(value, lambda part: self.lift(part, owner))
         if not isinstance(value, Pair) or value.owner != owner:
             return value
         position = itertools.count()

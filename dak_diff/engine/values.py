@@ -33,8 +33,9 @@ from dak_diff.engine.awkward_internals import (
     transferred,
 )
 from dak_diff.engine.buffer import Buffer
-from dak_diff.engine.histograms import map_contents, match_contents
+from dak_diff.engine.histograms import contents, map_contents, match_contents
 from dak_diff.engine.loaded import histogram_types
+from dak_diff.engine.nests import is_nest, map_parts, named_parts
 from dak_diff.errors import StructureError
 from dak_diff.rules.namespace import home, is_array, moved, namespace
 from dak_diff.rules.primitive import Traced, dtype_of, raw
@@ -53,6 +54,7 @@ __all__ = [
     "match_leaves",
     "numbered",
     "on_backend",
+    "refuse_opaque",
     "separated",
     "settled",
     "stopped",
@@ -147,10 +149,8 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
     if isinstance(value, ak.Record):
         layout = value.layout
         return _highlevel(ak.record.Record(_map_layout(layout.array, on_leaf), layout.at), value)
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_leaves(v, on_leaf) for v in value)
-    if isinstance(value, dict):
-        return {k: map_leaves(v, on_leaf) for k, v in value.items()}
+    if is_nest(value):
+        return map_parts(value, lambda part: map_leaves(part, on_leaf))
     if isinstance(value, histogram_types()):
         return map_contents(value, on_leaf)
     if isinstance(value, Buffer):
@@ -158,6 +158,29 @@ def map_leaves(value: Any, on_leaf: Callable[[Any, bool], Any]) -> Any:
     if isinstance(value, _NUMBERS) or is_array(value):
         return wrapped(on_leaf(value, False))
     return value
+
+
+def refuse_opaque(value: Any, where: str = "") -> None:
+    """A derivative in what is no array, number, histogram, text or nest of these would be lost.
+
+    Raises
+    ------
+    StructureError
+        With the class and the place of what it is.
+    """
+    if is_nest(value):
+        for place, part in named_parts(value):
+            refuse_opaque(part, where + place)
+        return
+    histogram = isinstance(value, histogram_types())
+    known = isinstance(value, (ak.Array, ak.Record, Buffer, str, bytes, type(None), *_NUMBERS))
+    if not (contents(value) if histogram else known or is_array(value) or hasattr(type(value), "map_leaves")):
+        what = f"histogram with storage {value.storage_type.__name__}" if histogram else type(value).__name__
+        raise StructureError(
+            f"the result has a {what}{f' at {where}' if where else ''}, which is not looked into for a "
+            "derivative. Return arrays, numbers, histograms with storage Double or Weight, and tuples, lists "
+            "and dicts of these."
+        )
 
 
 def wrapped(value: Any) -> Any:
@@ -246,10 +269,8 @@ def on_backend(value: Any, backend: Any) -> Any:
     """The value with its arrays on another base; what is active stays so, numbers are nowhere."""
     if isinstance(value, (ak.Array, ak.Record)):
         return on_base(value, backend)
-    if isinstance(value, (tuple, list)):
-        return type(value)(on_backend(v, backend) for v in value)
-    if isinstance(value, dict):
-        return {k: on_backend(v, backend) for k, v in value.items()}
+    if is_nest(value):
+        return map_parts(value, lambda part: on_backend(part, backend))
     to = backend.nplike.ndarray
     if isinstance(value, Buffer) and is_array(raw(value.value)):
         return wrapped(move_like(value.value, to))
@@ -260,12 +281,8 @@ def _map_arrays(value: Any, on_array: Callable[[Any], Any]) -> Any:
     """The value with ``on_array`` of every Awkward array and record in it."""
     if isinstance(value, (ak.Array, ak.Record)):
         return on_array(value)
-    if isinstance(value, Cotangents):
-        return value
-    if isinstance(value, (tuple, list)):
-        return type(value)(_map_arrays(v, on_array) for v in value)
-    if isinstance(value, dict):
-        return {k: _map_arrays(v, on_array) for k, v in value.items()}
+    if is_nest(value) and not isinstance(value, Cotangents):
+        return map_parts(value, lambda part: _map_arrays(part, on_array))
     return value
 
 

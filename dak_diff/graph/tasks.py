@@ -26,6 +26,7 @@ from dask.utils import key_split
 from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.histograms import with_components
 from dak_diff.engine.loaded import histogram_types
+from dak_diff.engine.nests import map_parts
 from dak_diff.engine.transform import pushforward, transposed
 from dak_diff.engine.values import (
     Pair,
@@ -83,9 +84,7 @@ def primals(value: Any, owner: str) -> Any:
     """The value without the tangents of one derivative."""
     if isinstance(value, Pair):
         return value.primal if value.owner == owner else value
-    if isinstance(value, (list, tuple)):
-        return type(value)(primals(v, owner) for v in value)
-    return value
+    return map_parts(value, lambda part: primals(part, owner)) if isinstance(value, (list, tuple)) else value
 
 
 def on_typetracers(fn: Callable, args: tuple) -> Any:
