@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph
-from dask_awkward.layers import AwkwardInputLayer
 
 from dak_diff.api import jvp, plan, vjp
 from dak_diff.graph.active import Activity, State
@@ -16,7 +15,6 @@ from dak_diff.graph.draw import picture_of
 from dak_diff.graph.layers import label_of
 from dak_diff.graph.picture import Picture
 from dak_diff.graph.wrt import flatten_nested
-from dak_diff.parameter import ParameterLayer
 from dak_diff.rules.complex_step import ALLOWED
 from dak_diff.rules.elementwise import Elementwise
 from dak_diff.rules.primitive import Primitive
@@ -130,7 +128,7 @@ def explain(expr: Any, wrt: Any, *, method: str = "auto") -> Explanation:
 def _how(name: str, activity: Activity, method: str) -> str:
     if activity.states[name] is State.ACTIVE:
         return _how_active(activity.primitives[name], method)
-    if isinstance(activity.graph.layers[name], (AwkwardInputLayer, ParameterLayer)):
+    if not activity.graph.dependencies.get(name):
         return "source"
     return "not differentiable" if activity.influence[name] else "does not depend on wrt"
 

@@ -15,7 +15,9 @@ import numpy as np
 from dask.base import get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 
-from dak_diff.api import value_and_grad
+from dak_diff.api import plan, value_and_grad
+from dak_diff.errors import DisconnectedError
+from dak_diff.graph.active import State
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.evaluation import Evaluation, Kept, optimised, split
 from dak_diff.graph.layers import label_of, repaired
@@ -65,7 +67,8 @@ def objective(
     ValueError
         If there is no parameter, one is given twice, or one is made of others by arithmetic.
     DisconnectedError, NoRuleError, OptimizedGraphError
-        As :func:`~dak_diff.value_and_grad`, now.
+        As :func:`~dak_diff.value_and_grad`, now; the first also if the parameters enter through hard cuts
+        alone.
 
     Notes
     -----
@@ -97,6 +100,13 @@ def objective(
     if isinstance(loss, Parameter) and loss.ndim:
         raise TypeError(f"the loss must be a number, not {loss!r}; take a component, or a sum")
     layout = _Layout(parameters)
+    activity = plan(loss, parameters, method, disconnected, reverse=True)
+    if disconnected == "raise" and activity.states[activity.expr.name] is not State.ACTIVE:
+        raise DisconnectedError(
+            f"the loss {label_of(loss.name)!r} depends on the parameters through selections and counts "
+            "alone: its gradient is zero wherever there is one, and a minimiser would stay where it is. Use "
+            "dak_diff.soft_cut for cuts and dak_diff.soft_histogram for counts."
+        )
     value, gradient = value_and_grad(
         loss, parameters, method=method, residuals=residuals, disconnected=disconnected
     )

@@ -87,7 +87,16 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
         raise TypeError("a parameter is not callable")
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("the truth of a lazy parameter is not known; use p.value, or dak.where")
+        raise TypeError(
+            "the truth of a lazy parameter is not known: branch on p.value, which is a constant, or write it "
+            "with ufuncs, np.maximum(p, 0) for one"
+        )
+
+    def __float__(self) -> NoReturn:
+        raise TypeError(
+            "a lazy parameter is no number yet: use NumPy's functions of it, np.exp(p) for math.exp(p), or "
+            "p.value if a constant is meant"
+        )
 
     __hash__ = Delayed.__hash__
 

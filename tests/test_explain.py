@@ -122,3 +122,10 @@ def test_operations_as_text(expr, x):
 def test_no_such_mode(expr, x):
     with pytest.raises(ValueError, match="forward, reverse"):
         dd.explain(expr, x).mermaid("backward")
+
+
+def test_arithmetic_on_what_has_no_derivative_is_no_source(x):
+    p = dd.parameter(0.5, name="p")
+    rows = {label: how for label, _, how in dd.explain(np.sqrt(dak.sum(x[x > p])), p).rows}
+    assert rows["sqrt"] == "not differentiable"
+    assert rows["p"] == rows["source"] == "source"

@@ -532,3 +532,14 @@ def test_the_default_client_is_used(client):
         value = f(x)
     assert local.count == 0
     assert value == fresh(by_a_mask, x)[0]
+
+
+def test_a_loss_that_sees_its_parameter_in_cuts_alone():
+    """Its gradient is zero everywhere: a minimiser would stop where it starts, and report success."""
+    x = collection(ak.Array([1.0, 2.0, 3.0]), [2, 1])
+    cut = dd.parameter(1.5, name="cut")
+    loss = np.sqrt(dak.sum(x[x > cut]))
+    with pytest.raises(DisconnectedError, match="soft_cut"):
+        dd.objective(loss, cut)
+    assert dd.objective(loss, cut, disconnected="zero").grad([1.5]) == 0.0
+    assert dd.grad(loss, cut).compute() == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import pickle
 import subprocess
@@ -339,3 +340,10 @@ def test_a_parameter_inside_a_function_is_never_a_silent_zero():
     with pytest.raises(NoRuleError, match=r"holds the parameter .*dak\.map_partitions"):
         dd.jvp(filled + p, wrt=p)
     assert dd.jvp(filled * 2, wrt=x).compute().to_list() == [2.0, 0.0, 2.0]
+
+
+def test_a_parameter_is_no_number_yet():
+    p = dd.parameter(2.0, name="p")
+    for use in (float, math.exp):
+        with pytest.raises(TypeError, match=r"np\.exp\(p\) for math\.exp\(p\), or p\.value"):
+            use(p)

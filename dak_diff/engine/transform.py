@@ -28,6 +28,7 @@ from dak_diff.engine.values import (
     numbered,
     settled,
 )
+from dak_diff.engine.vectors import watch_vectors
 from dak_diff.rules.namespace import home
 from dak_diff.rules.primitive import Primitive, raw
 from dak_diff.rules.structure import move_like
@@ -93,6 +94,7 @@ def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
     if not isinstance(value, Pair) or value.owner != owner:
         return value
     watch_fills()
+    watch_vectors()
     position = itertools.count()
 
     def on_leaf(leaf: Any, is_text: bool) -> Any:
@@ -203,6 +205,7 @@ class Taping:
 
     def __init__(self, method: str = "auto"):
         watch_fills()
+        watch_vectors()
         self.level, self.method = new_level(), method
         self.record: list[Node] = []
         self.watched: list[dict[int, int]] = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import awkward as ak
 import dask_awkward as dak
 import numpy as np
 import pytest
 
 import dak_diff as dd
+from dak_diff.testing import check_grads
 
 
 def columns(collection):
@@ -81,3 +83,16 @@ def test_columns_by_a_parameter(drell_yan):
     p = dd.parameter(0.1, name="p")
     expr = dak.sum(drell_yan.Jet_pt * p)
     assert columns(dd.jvp(expr, p)) == columns(expr) == {"Jet_pt"}
+
+
+def test_a_tangent_in_memory_of_a_column_that_nobody_reads(tmp_path):
+    """It is projected away: there are no lengths to compare, and nothing depends on it."""
+    pytest.importorskip("pyarrow")
+    array = ak.Array([{"a": [1.0, 2.0], "b": [3.0, 4.0]}, {"a": [], "b": []}])
+    ak.to_parquet(array, tmp_path / "columns.parquet")
+    lazy = dak.from_parquet(str(tmp_path / "columns.parquet"))
+    ones = ak.ones_like(array.a)
+    tangent = dd.jvp(dak.sum(lazy.a * 2), [lazy.a, lazy.b], [ones, ones], disconnected="zero")
+    assert tangent.compute() == 4.0
+    with pytest.raises(AssertionError, match="kink or jump"):
+        check_grads(dak.sum(dak.where(lazy.a >= 2, lazy.a + lazy.b, 0)), [lazy.a, lazy.b])
