@@ -194,12 +194,15 @@ def _collection_of(activity: Activity, name: str) -> Any:
 
 def _message(problem: Problem, expr: Any, order: int, first: str) -> str:
     of = {1: "", 2: " of the jvp"}[order]
-    lines = [
-        f"the {problem.mode} derivative{of} is not what it should be, order {order}",
-        f"  output       {label_of(expr.name)!r}{problem.place}",
-        f"  got          {problem.got}  ({problem.what})",
-        f"  expected     {problem.expected}",
-        f"  allowed      {problem.relative:.1e} of the numbers, and {problem.absolute:.1e}",
-        f"  first layer  {first!r}",
-    ]
-    return "\n".join([*lines, f"  note         {problem.note}"] if problem.note else lines)
+    verdict = "cannot be checked here" if problem.note else "is not what it should be"
+    allowed = f"{problem.relative:.1e} of the numbers, and {problem.absolute:.1e}"
+    return "\n".join(
+        [
+            f"the {problem.mode} derivative{of} {verdict}, order {order}",
+            f"  output       {label_of(expr.name)!r}{problem.place}",
+            f"  got          {problem.got}  ({problem.what})",
+            f"  expected     {problem.expected}",
+            f"  note         {problem.note}" if problem.note else f"  allowed      {allowed}",
+            f"  first layer  {first!r}",
+        ]
+    )
