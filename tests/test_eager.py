@@ -1,7 +1,7 @@
 """The public functions of `dak_diff.eager`."""
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
 import awkward as ak
@@ -410,14 +410,15 @@ class Point(NamedTuple):
 
 def test_subclasses_of_dict_and_named_tuples_stay_what_they_are():
     def fn(x):
-        return defaultdict(float, {"a": 2 * x}), Point(3 * x, "text")
+        return defaultdict(float, {"a": 2 * x}), Point(3 * x, "text"), Counter({"n": 4 * x})
 
     value, tangent = eager.jvp(fn, (1.5,))
-    assert value == ({"a": 3.0}, (4.5, "text"))
-    assert tangent == ({"a": 2.0}, (3.0, "text"))
-    for counts, at in (value, tangent, eager.vjp(fn, (1.5,))[0]):
+    assert value == ({"a": 3.0}, (4.5, "text"), {"n": 6.0})
+    assert tangent == ({"a": 2.0}, (3.0, "text"), {"n": 4.0})
+    for counts, at, counter in (value, tangent, eager.vjp(fn, (1.5,))[0]):
         assert counts["missing"] == 0.0
         assert isinstance(at, Point)
+        assert type(counter) is Counter
 
 
 @pytest.mark.filterwarnings("ignore:The JAX backend is deprecated")

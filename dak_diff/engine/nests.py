@@ -21,7 +21,8 @@ def map_parts(nest: Any, fn: Callable[[Any], Any]) -> Any:
         if type(nest) is dict:
             return parts
         same = copy.copy(nest)
-        same.update(parts)
+        for key, part in parts.items():
+            same[key] = part  # not update, by which a Counter adds
         return same
     listed = [fn(part) for part in nest]
     return nest._make(listed) if hasattr(nest, "_make") else type(nest)(listed)
