@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import awkward as ak
@@ -43,11 +44,11 @@ def write_dataset(folder: Path, partitions: int, events: int) -> Path:
     return folder
 
 
-def dijet_mass(jets: dak.Array, alpha: Any) -> dak.Array:
+def dijet_mass(jets: Any, alpha: Any, ops: ModuleType = dak) -> Any:
     """Mass of the two leading jets after the calibration ``pt * (1 + alpha * f(eta))``."""
     calibrated = jets.pt * (1 + alpha * (1 + 0.1 * jets.eta**2))
-    jets = dak.with_field(jets, calibrated, "pt")
+    jets = ops.with_field(jets, calibrated, "pt")
     jets = jets[(jets.pt > 25) & (abs(jets.eta) < 2.5)]
-    jets = jets[dak.argsort(jets.pt, axis=1, ascending=False)]
-    jets = jets[dak.num(jets, axis=1) >= 2]
+    jets = jets[ops.argsort(jets.pt, axis=1, ascending=False)]
+    jets = jets[ops.num(jets, axis=1) >= 2]
     return (jets[:, 0] + jets[:, 1]).mass

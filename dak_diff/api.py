@@ -192,7 +192,8 @@ def vjp(
     >>> dak_diff.vjp(dak.sum(x**2, axis=1), wrt=x).compute().to_list()
     [[2.0, 4.0], [], [6.0]]
     """
-    return _reverse(expr, wrt, cotangents, method, residuals, disconnected)[1]
+    activity = plan(expr, wrt, method, disconnected, reverse=True)
+    return reverse_of(activity, wrt, cotangents, residuals)[1]
 
 
 def grad(
@@ -246,7 +247,7 @@ def value_and_grad(
     (14.0, [[2.0, 4.0], [6.0]])
     """
     _require_scalar(expr)
-    return _reverse(expr, wrt, 1.0, method, residuals, disconnected)
+    return reverse_of(plan(expr, wrt, method, disconnected, reverse=True), wrt, 1.0, residuals)
 
 
 def stop_gradient(x: Any) -> Any:
@@ -325,12 +326,10 @@ def _require_scalar(expr: Any) -> None:
         )
 
 
-def _reverse(
-    expr: Any, wrt: Any, cotangents: Any, method: str, residuals: str, disconnected: str
-) -> tuple[Any, Any]:
+def reverse_of(activity: Activity, wrt: Any, cotangents: Any, residuals: str) -> tuple[Any, Any]:
+    """The value of what was planned, and its cotangents in the nesting of ``wrt``."""
     if residuals not in ("keep", "recompute"):
         raise ValueError(f'residuals must be "keep" or "recompute", not {residuals!r}')
-    activity = plan(expr, wrt, method, disconnected, reverse=True)
     whole = Target(activity.expr, activity.expr.name, (((), ()),))
     seed = as_operand(whole, 1.0 if cotangents is None else cotangents, "cotangent")
     reverse = Reverse(activity, seed, residuals == "keep")

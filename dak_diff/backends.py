@@ -7,14 +7,12 @@ from typing import Any
 import awkward as ak
 import dask_awkward as dak
 
-from dak_diff.engine.awkward_internals import backend_named, synchronize
+from dak_diff.engine.awkward_internals import BACKENDS, backend_named, synchronize
 from dak_diff.engine.values import on_backend
 from dak_diff.graph.tasks import any_typetracer
 from dak_diff.parameter import derive
 
 __all__ = ["to_backend"]
-
-_BACKENDS = ("cuda", "cpu")
 
 
 def to_backend(collection: Any, backend: str) -> Any:
@@ -71,7 +69,7 @@ def to_backend(collection: Any, backend: str) -> Any:
     >>> dak_diff.grad(total, wrt=pt).compute().to_list()
     [[100.0, 60.0], [80.0]]
     """
-    if backend not in _BACKENDS:
+    if backend not in BACKENDS:
         raise ValueError(f'no such backend: {backend!r}; there are "cuda" and "cpu"')
     move = _Move(backend)
     if isinstance(collection, dak.Array):

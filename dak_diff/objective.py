@@ -15,7 +15,7 @@ import numpy as np
 from dask.base import get_scheduler
 from dask.highlevelgraph import HighLevelGraph
 
-from dak_diff.api import plan, value_and_grad
+from dak_diff.api import plan, reverse_of
 from dak_diff.errors import DisconnectedError
 from dak_diff.graph.active import State
 from dak_diff.graph.collections import as_collection
@@ -107,9 +107,7 @@ def objective(
             "alone: its gradient is zero wherever there is one, and a minimiser would stay where it is. Use "
             "dak_diff.soft_cut for cuts and dak_diff.soft_histogram for counts."
         )
-    value, gradient = value_and_grad(
-        loss, parameters, method=method, residuals=residuals, disconnected=disconnected
-    )
+    value, gradient = reverse_of(activity, parameters, 1.0, residuals)
     graph = HighLevelGraph({n: repaired(x) for n, x in loss.dask.layers.items()}, loss.dask.dependencies)
     alone = as_collection(loss, graph, loss.name)
     both = [value, *(part for _, part in flatten_nested(gradient))]

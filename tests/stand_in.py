@@ -332,22 +332,26 @@ Cupy.is_own_array_type = classmethod(lambda cls, type_: type_ is ndarray or type
 
 def to_device(value: Any) -> Any:
     """A value with arrays of the stand-in; numbers stay."""
-    return _moved(value, StandInBackend.instance(), _MODULE.asarray)
+    asarray = _MODULE.asarray
+    return moved(
+        value,
+        StandInBackend.instance(),
+        lambda x: asarray(x) if isinstance(x, (ndarray, np.ndarray)) else x,
+    )
 
 
 def to_host(value: Any) -> Any:
     """The same value with arrays of NumPy."""
-    return _moved(value, NumpyBackend.instance(), lambda x: x.get()[()] if isinstance(x, ndarray) else x)
+    return moved(value, NumpyBackend.instance(), lambda x: x.get()[()] if isinstance(x, ndarray) else x)
 
 
-def _moved(value: Any, backend: Backend, move: Any) -> Any:
+def moved(value: Any, backend: Backend | str, move: Any) -> Any:
+    """A value with its arrays of Awkward on a backend, and ``move`` of what is none and no nest."""
     if isinstance(value, (tuple, list)):
-        return type(value)(_moved(v, backend, move) for v in value)
+        return type(value)(moved(v, backend, move) for v in value)
     if isinstance(value, dict):
-        return {name: _moved(v, backend, move) for name, v in value.items()}
-    if isinstance(value, (ak.Array, ak.Record)):
-        return ak.to_backend(value, backend)
-    return move(value) if isinstance(value, (ndarray, np.ndarray)) else value
+        return {name: moved(v, backend, move) for name, v in value.items()}
+    return ak.to_backend(value, backend) if isinstance(value, (ak.Array, ak.Record)) else move(value)
 
 
 def is_on_device(value: Any) -> bool:

@@ -57,6 +57,7 @@ from dak_diff.rules.reducers import REDUCERS, Segments
 from dak_diff.rules.structure import index, move_like
 
 __all__ = [
+    "BACKENDS",
     "backend_named",
     "buffer_type_of",
     "diff_backend",
@@ -74,6 +75,9 @@ __all__ = [
     "transferred",
 ]
 
+
+#: Names of the backends of Awkward that ours stands on.
+BACKENDS = ("cuda", "cpu")
 
 # --------------------------------------------------------------------------- kernels
 
@@ -306,7 +310,7 @@ def diff_backend(base: Backend | None = None) -> DiffBackend:
 
 
 def _make_backend(base: Backend) -> DiffBackend:
-    if base.name not in ("cpu", "cuda"):
+    if base.name not in BACKENDS:
         raise TypeError(
             f"arrays of the {base.name} backend are not differentiated: move them, ak.to_backend(x, 'cpu')"
         )

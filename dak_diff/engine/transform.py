@@ -89,17 +89,26 @@ def _pairs(value: Any, owner: str) -> list[Pair]:
 
 def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
     """The value with every pair in it made an array that carries its tangents."""
-    if is_nest(value):
-        return map_parts(value, lambda part: lift(part, level, method, owner))
-    if not isinstance(value, Pair) or value.owner != owner:
-        return value
+    _watch_libraries()
+    return _map_active(value, owner, lambda leaf, tangents: dual(level, leaf, tangents, method))
+
+
+def _watch_libraries() -> None:
     watch_fills()
     watch_vectors()
+
+
+def _map_active(value: Any, owner: str, on_active: Callable[[Any, tuple], Any]) -> Any:
+    """The value with the primal of every pair in it, of whose leaves those with tangents are replaced."""
+    if is_nest(value):
+        return map_parts(value, lambda part: _map_active(part, owner, on_active))
+    if not isinstance(value, Pair) or value.owner != owner:
+        return value
     position = itertools.count()
 
     def on_leaf(leaf: Any, is_text: bool) -> Any:
-        tangents = value.tangents.get(next(position))
-        return leaf if tangents is None else dual(level, leaf, tangents, method)
+        i = next(position)
+        return on_active(leaf, value.tangents[i]) if i in value.tangents else leaf
 
     return map_leaves(value.primal, on_leaf)
 
@@ -204,8 +213,7 @@ class Taping:
     """
 
     def __init__(self, method: str = "auto"):
-        watch_fills()
-        watch_vectors()
+        _watch_libraries()
         self.level, self.method = new_level(), method
         self.record: list[Node] = []
         self.watched: list[dict[int, int]] = []
@@ -227,17 +235,9 @@ class Taping:
 
     def lift(self, value: Any, owner: str) -> Any:
         """The value with every pair in it put on the tape, where it carries tangents."""
-        if is_nest(value):
-            return map_parts(value, lambda part: self.lift(part, owner))
-        if not isinstance(value, Pair) or value.owner != owner:
-            return value
-        position = itertools.count()
-
-        def on_leaf(leaf: Any, is_text: bool) -> Any:
-            active = next(position) in value.tangents
-            return Tape.leaf(self.level, leaf, self.record, self.method) if active else leaf
-
-        return map_leaves(value.primal, on_leaf)
+        return _map_active(
+            value, owner, lambda leaf, _: Tape.leaf(self.level, leaf, self.record, self.method)
+        )
 
     def finish(self, results: tuple) -> tuple[tuple, Transpose]:
         """The plain results, and the transpose from them to what was watched."""

@@ -37,20 +37,12 @@ needs_device = [pytest.mark.gpu, pytest.mark.skipif(bool(reason), reason=reason)
 
 def to_device(value: Any) -> Any:
     """A value with its arrays on the device; numbers stay."""
-    return _moved(value, "cuda", lambda x: library.asarray(x) if type(x) is np.ndarray else x)
+    return stand_in.moved(value, "cuda", lambda x: library.asarray(x) if type(x) is np.ndarray else x)
 
 
 def to_host(value: Any) -> Any:
     """The same value with arrays of NumPy."""
-    return _moved(value, "cpu", lambda x: x.get()[()] if isinstance(x, library.ndarray) else x)
-
-
-def _moved(value: Any, backend: str, move: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return type(value)(_moved(v, backend, move) for v in value)
-    if isinstance(value, dict):
-        return {name: _moved(v, backend, move) for name, v in value.items()}
-    return ak.to_backend(value, backend) if isinstance(value, (ak.Array, ak.Record)) else move(value)
+    return stand_in.moved(value, "cpu", lambda x: x.get()[()] if isinstance(x, library.ndarray) else x)
 
 
 def is_on_device(value: Any) -> bool:
