@@ -6,7 +6,9 @@ It holds NumPy arrays and hides them. What CuPy 14 refuses is refused here, and 
 - an array is no index of another kind of array (CuPy would upload it);
 - reductions and single elements are arrays without dimensions; there is no ``__index__``, no
   ``__array_namespace__``;
-- ``repeat`` takes no array; ``add.reduceat`` raises: CuPy's takes differences of a cumulative sum.
+- ``repeat`` takes no array; ``add.at`` has no complex and no signed 64-bit type;
+- ``add.reduceat`` raises: CuPy's takes differences of a cumulative sum; so does ``bincount``: without weights
+  CuPy's takes the memory of its result for each block of threads.
 
 ``StandInBackend`` is the Awkward backend over it, named "cuda": kernels are those of the CPU.
 """
@@ -44,6 +46,7 @@ _ABOUT_TYPES = frozenset(
     {"can_cast", "result_type", "promote_types", "finfo", "iinfo", "shape", "ndim", "size"}
 )
 _DUCKS = frozenset({"min", "max", "sum", "prod", "any", "all", "mean"})  # CuPy's call the method of that name
+_ADDED_IN_PLACE = ("int32", "float16", "float32", "float64", "uint32", "uint64")
 _SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -87,8 +90,8 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801
             raise NotImplementedError(f"{ufunc.__name__}.{method} is not supported yet")
         if method == "reduceat":
             raise NotImplementedError("differences of a cumulative sum")
-        if method == "at" and inputs[0].dtype.kind == "c":
-            raise TypeError("add.at has no complex type")
+        if method == "at" and inputs[0].dtype.name not in _ADDED_IN_PLACE:
+            raise TypeError(f"cupy.add.at only supports {_ADDED_IN_PLACE}, as data type")
         if out:
             kwargs["out"] = tuple(map(_host, out))
         with np.errstate(all="ignore"):
@@ -169,11 +172,11 @@ for _name in (
 
 
 def _host(x: Any) -> Any:
-    """What is inside; NumPy's own arrays are refused, as CuPy does."""
+    """What is inside; NumPy's own arrays and those of other libraries are refused, as CuPy does."""
     if isinstance(x, ndarray):
         return x._host
-    if isinstance(x, np.ndarray):
-        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(x, np.ndarray) or (hasattr(x, "__array_ufunc__") and not isinstance(x, np.generic)):
+        raise TypeError(f"Unsupported type {type(x)}")
     if type(x) in (list, tuple):
         return type(x)(map(_host, x))
     if type(x) is slice:
@@ -236,9 +239,7 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> ndarray:
 
 
 def bincount(x: ndarray, weights: Any = None, minlength: Any = None) -> ndarray:
-    if not x.size:
-        return ndarray(np.zeros(minlength or 0, dtype=np.intp))
-    return ndarray(np.bincount(_host(x), _host(weights), minlength or 0))
+    raise NotImplementedError("it takes the memory of its result for each block of threads")
 
 
 def where(condition: Any, *choices: Any) -> Any:

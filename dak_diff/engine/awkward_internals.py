@@ -66,6 +66,8 @@ __all__ = [
     "is_absent",
     "leaves",
     "map_layout",
+    "materialized",
+    "maybe_materialize",
     "on_base",
     "pack",
     "positions",
@@ -518,6 +520,9 @@ def synchronize() -> None:
         return
     from awkward._connect import cuda
 
+    if not cuda.cuda_streamptr_to_contexts:
+        # No kernel has run: CuPy may be installed where no device is.
+        return
     stream = cuda.import_cupy().cuda.get_current_stream()
     if cuda.cuda_streamptr_to_contexts.get(stream.ptr, (None, ()))[1]:
         cuda.synchronize_cuda(stream)
@@ -569,6 +574,11 @@ def _patched_record_init(upstream: Callable) -> Callable:
 def is_absent(data: Any) -> bool:
     """Whether a buffer was projected away: nothing can be read from it, nothing depends on it."""
     return isinstance(data, PlaceholderArray)
+
+
+def materialized(layout: Content) -> Content:
+    """The layout with what is virtual read; what was projected away stays so."""
+    return layout.materialize(VirtualNDArray)
 
 
 def map_layout(

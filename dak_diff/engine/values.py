@@ -26,6 +26,7 @@ from dak_diff.engine.awkward_internals import (
     leaf_data,
     leaves,
     map_layout,
+    materialized,
     on_base,
     pack,
     positions,
@@ -241,16 +242,17 @@ def leaf_values(value: Any) -> list[Any]:
 
 
 def separated(value: Any) -> Any:
-    """The value, in another layout only if a buffer of it is referenced twice.
+    """The value, read where it is virtual, in another layout only if a buffer of it is referenced twice.
 
     Such a buffer (``x[[0, 0, 1]]``) could not hold a derivative for each element.
     """
 
     def on_array(array: Any) -> Any:
         refuse_categorical_numbers(_whole_layout(array))
-        if isinstance(array, ak.Array):
-            return _highlevel(pack(array.layout), array) if _refers_twice(array) else array
-        return _highlevel(ak.record.Record(pack(_array_layout(array)), 0), array)
+        if isinstance(array, ak.Record):
+            return _highlevel(ak.record.Record(pack(materialized(_array_layout(array))), 0), array)
+        array = _highlevel(materialized(array.layout), array)
+        return _highlevel(pack(array.layout), array) if _refers_twice(array) else array
 
     return _map_arrays(value, on_array)
 

@@ -58,15 +58,21 @@ def owners(counts: Any) -> Any:
         return np.repeat(np.arange(len(counts)), counts)
     stops = counts.cumsum()
     total = int(stops[-1]) if len(stops) else 0
-    return xp.bincount(stops[:-1], minlength=total + 1)[:total].cumsum()
+    # CuPy's bincount takes the memory of its result for each block of threads; in place it adds unsigned
+    # integers, but no signed ones.
+    steps = xp.zeros(total + 1, dtype=np.uint64)
+    xp.add.at(steps, stops[:-1], 1)
+    return steps[:total].cumsum().view(np.int64)
 
 
 def binned_sum(x: Any, positions: Any, length: int) -> Any:
-    """Zeros with each x added at its position; CuPy adds no complex numbers in place."""
+    """Zeros with each x added at its position, in double precision; CuPy adds no complex numbers in place."""
     xp = namespace(x)
     if x.dtype.kind == "c":
-        real = xp.bincount(positions, weights=x.real, minlength=length)
-        total = real + 1j * xp.bincount(positions, weights=x.imag, minlength=length)
+        total = binned_sum(x.real, positions, length) + 1j * binned_sum(x.imag, positions, length)
+    elif xp is np:
+        total = np.bincount(positions, weights=x, minlength=length)
     else:
-        total = xp.bincount(positions, weights=x, minlength=length)
+        total = xp.zeros(length, dtype=np.float64)
+        xp.add.at(total, positions, x)
     return total.astype(x.dtype)

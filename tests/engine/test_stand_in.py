@@ -13,7 +13,7 @@ import pytest
 import stand_in
 from awkward._nplikes.numpy import Numpy
 from awkward._nplikes.placeholder import PlaceholderArray
-from cases import CASES, JAGGED, JETS, OPTION, UNION
+from cases import CASES, JAGGED, JETS, MUONS, OPTION, UNION
 from helpers import METHODS
 from stand_in import StandInBackend, is_on_device, to_device, to_host
 
@@ -268,6 +268,9 @@ def test_the_stand_in_refuses_what_cupy_refuses():
         lambda: np.concatenate([x, FLAT]),
         lambda: stand_in.where(True, x, x),
         lambda: np.add.reduceat(x, [0]),
+        lambda: np.add.at(x.astype(np.int64), stand_in.asarray([0]), 1),
+        lambda: stand_in.bincount(stand_in.asarray([0, 2])),
+        lambda: stand_in.sin(ak.Array([1.0])),
         lambda: stand_in.repeat(x, stand_in.asarray([1, 2])),
         lambda: x[np.array([0])],
     ):
@@ -277,6 +280,36 @@ def test_the_stand_in_refuses_what_cupy_refuses():
     assert isinstance(x[0], stand_in.ndarray)
     assert not hasattr(x, "__array_namespace__")
     assert not hasattr(x, "__index__")
+
+
+def test_vectors_of_which_one_is_constant():
+    """vector asks a library for functions: CuPy's take none but its own arrays, ours take both."""
+
+    def fn(k, muons, others):
+        moved = ak.with_field(muons, muons.pt * (1 + k), "pt")
+        return ak.sum(moved.deltaR(others) + others.dot(moved) + (moved + others).mass, axis=1)
+
+    vectors = (MUONS, MUONS[:, ::-1])
+    there = to_device(vectors)
+    expected = eager.jvp(lambda k: fn(k, *vectors), (0.1,))
+    for have, want in zip(eager.jvp(lambda k: fn(k, *there), (0.1,)), expected, strict=True):
+        assert_agree(have, want, 1e-12, "one of two vectors")
+    assert is_on_device(there[0].deltaR(there[1]))
+
+
+def test_columns_that_are_virtual():
+    form, length, buffers = ak.to_buffers(MUONS)
+    expected = eager.jvp(lambda x: x.pt * x.pz, (MUONS,))[1]
+
+    def virtual():
+        lazy = {key: (lambda b=b: b) for key, b in buffers.items()}
+        array = ak.from_buffers(form, length, lazy, behavior=MUONS.behavior)
+        return ak.Array(transferred(array.layout, StandInBackend.instance()), behavior=MUONS.behavior)
+
+    assert_agree(eager.jvp(lambda x: x.pt * x.pz, (virtual(),))[1], expected, 1e-12, "tangent")
+    (got,) = eager.vjp(lambda x: x.pt * x.pz, (virtual(),))[1](1.0)
+    (want,) = eager.vjp(lambda x: x.pt * x.pz, (MUONS,))[1](1.0)
+    assert_agree(got, want, 1e-12, "cotangent")
 
 
 def test_which_library():

@@ -32,7 +32,12 @@ def _found() -> tuple[Any, str]:
 
 
 library, reason = _found()
-needs_device = [pytest.mark.gpu, pytest.mark.skipif(bool(reason), reason=reason)]
+needs_device = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(bool(reason), reason=reason),
+    # Elsewhere a warning is an error; compilers of kernels warn of their own.
+    pytest.mark.filterwarnings("default"),
+]
 
 
 def to_device(value: Any) -> Any:

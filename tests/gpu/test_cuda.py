@@ -99,6 +99,16 @@ def test_single_precision(case, rng):
         assert np.max(error, initial=0.0) <= bound
 
 
+@pytest.mark.parametrize("name", ["deltaR", "dot", "add", "boost"])
+def test_a_vector_beside_a_constant_one(name, rng):
+    first, second = cases.MUONS, cases.MUONS[:, ::-1]
+    tangent = checks.random_like(first, rng)
+    _, expected = eager.jvp(lambda x: getattr(x, name)(second), (first,), (tangent,))
+    there = to_device(second)
+    _, got = eager.jvp(lambda x: getattr(x, name)(there), (to_device(first),), (to_device(tangent),))
+    assert_agree(got, expected, 1e-12, "the tangent")
+
+
 def test_diffarray():
     x = np.array([1.0, 2.0, 0.5])
     y = np.sin(eager.diffarray(device.library.asarray(x))) * 2
