@@ -24,6 +24,8 @@ NEEDS = {
     "docs/how-to/fit.md": ("iminuit", "scipy", "matplotlib"),
     "docs/how-to/histograms.md": ("hist", "dask_histogram", "scipy"),
     "docs/how-to/cluster.md": ("distributed", "dask_jobqueue", "bokeh", "scipy"),
+    "docs/how-to/systematics.md": ("iminuit",),
+    "docs/how-to/corrections.md": ("correctionlib",),
     "docs/how-to/numba.md": ("numba",),
     "docs/how-to/coffea.md": ("coffea",),
 }

@@ -45,7 +45,7 @@ from awkward.contents import (
     UnmaskedArray,
 )
 from awkward.index import Index
-from awkward.operations import ak_to_layout
+from awkward.operations import ak_to_layout, ak_to_numpy
 from awkward.record import Record
 
 from dak_diff.engine.array_module import ArrayModule
@@ -348,6 +348,7 @@ def _patch_awkward() -> None:
     ``common_backend``: ours absorbs the backend it wraps, so that ``x * numpy_array`` works.
     ``to_layout``: a number that carries a derivative stays what it is instead of being taken
     apart by ``.item()``; other packages' constants are taken for their values.
+    ``to_numpy``: what carries no derivative, a mask, becomes an array of NumPy, which other packages know.
     ``broadcast_and_apply``: constants beside such a number come to our backend.
     ``Content.to_backend``: an active layout is on the backend that it wraps already; to another it is moved.
     ``custom_reduce``: arrays of a device travel between processes through the host.
@@ -370,6 +371,7 @@ def _patch_awkward() -> None:
     for module in (_dispatch, _layout, _connect_numpy):
         module.common_backend = common_backend
     ak_to_layout._impl = _patched_to_layout(ak_to_layout._impl)
+    ak_to_numpy._impl = _patched_to_numpy(ak_to_numpy._impl)
     _broadcasting.broadcast_and_apply = _patched_broadcast(_broadcasting.broadcast_and_apply)
     ListOffsetArray.__init__ = _patched_index_init(ListOffsetArray.__init__, "offsets")
     IndexedOptionArray.__init__ = _patched_index_init(IndexedOptionArray.__init__, "index")
@@ -404,6 +406,20 @@ def _patched_to_layout(upstream: Callable) -> Callable:
         return layout.to_RegularArray() if regulararray else layout
 
     return to_layout
+
+
+def _patched_to_numpy(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def to_numpy(array: Any, allow_missing: bool) -> Any:
+        layout = array.layout if isinstance(array, highlevel.Array) else array
+        backend = getattr(layout, "backend", None)
+        if isinstance(backend, DiffBackend) and not any(
+            isinstance(value, Traced) for value, _ in leaf_data(layout)
+        ):
+            array = map_layout(layout, backend.base, _primal, lambda leaf: _primal(leaf.data))
+        return upstream(array, allow_missing)
+
+    return to_numpy
 
 
 def _as_vector(numbers: Collection[Any]) -> Any:

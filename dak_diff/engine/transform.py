@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dak_diff.engine.awkward_internals import is_absent, synchronize
+from dak_diff.engine.corrections import watch_corrections
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.histograms import watch_fills
 from dak_diff.engine.level import new_level
@@ -96,6 +97,7 @@ def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
 def _watch_libraries() -> None:
     watch_fills()
     watch_vectors()
+    watch_corrections()
 
 
 def _map_active(value: Any, owner: str, on_active: Callable[[Any, tuple], Any]) -> Any:

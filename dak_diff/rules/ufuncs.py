@@ -5,8 +5,8 @@
 ``NOT_NUMBERS``: the results are booleans or integers.
 ``NOT_IMPLEMENTED``: refused, with the reason.
 
-Kinks (the whole list is in docs/explain/kinks.md): ``abs'(0) = 0``; ties of ``maximum`` and
-``minimum`` go to the first argument; ``sqrt'(0) = inf``; ``hypot`` and ``arctan2`` have
+Kinks (the whole list is in docs/explain/kinks.md): ``abs'(0) = 0``; equal arguments of ``maximum``
+and ``minimum`` have half each; ``sqrt'(0) = inf``; ``hypot`` and ``arctan2`` have
 derivative 0 at the origin. Source of the formulas: Abramowitz and Stegun, chapters 4 and 6.
 """
 
@@ -39,15 +39,25 @@ def _power_by_exponent(out: Any, x: Any, y: Any) -> Any:
 
 
 def _choice(beats: Callable[..., Any], nan_wins: bool) -> tuple[Partial, Partial]:
-    """Partials of a choice between two arguments: ties go to the first."""
+    """Partials of a choice between two arguments: half of each where they are equal."""
+
+    def first_wins(x: Any, y: Any) -> Any:
+        return beats(x, y) | np.isnan(x if nan_wins else y)
 
     def of_first(out: Any, x: Any, y: Any) -> Any:
-        return beats(raw(x), raw(y)) | np.isnan(raw(x) if nan_wins else raw(y))
+        x, y = raw(x), raw(y)
+        return _halved(first_wins(x, y), x == y, out)
 
     def of_second(out: Any, x: Any, y: Any) -> Any:
-        return ~of_first(out, x, y)
+        x, y = raw(x), raw(y)
+        return _halved(~first_wins(x, y), x == y, out)
 
     return of_first, of_second
+
+
+def _halved(wins: Any, equal: Any, out: Any) -> Any:
+    """Booleans, which only select, as long as no arguments are equal."""
+    return where(equal, dtype_of(out).type(0.5), wins) if np.any(equal) else wins
 
 
 def _over_hypot(out: Any, x: Any) -> Any:
@@ -157,10 +167,10 @@ PARTIALS: dict[np.ufunc, tuple[Partial, ...] | list[tuple[Partial, ...]]] = {
     # pieces
     np.absolute: (_absolute,),
     np.fabs: (_absolute,),
-    np.maximum: _choice(operator.ge, nan_wins=True),
-    np.minimum: _choice(operator.le, nan_wins=True),
-    np.fmax: _choice(operator.ge, nan_wins=False),
-    np.fmin: _choice(operator.le, nan_wins=False),
+    np.maximum: _choice(operator.gt, nan_wins=True),
+    np.minimum: _choice(operator.lt, nan_wins=True),
+    np.fmax: _choice(operator.gt, nan_wins=False),
+    np.fmin: _choice(operator.lt, nan_wins=False),
     np.sign: (_sign,),
     np.copysign: (lambda out, x, y: np.copysign(1.0, raw(y)) * np.sign(raw(x)), 0),
     np.heaviside: (0, lambda out, x, y: raw(x) == 0),

@@ -114,6 +114,21 @@ def test_constants_leave_freely():
     assert tangent.to_list() == [[1.0, 1.0], [], [1.0]]
 
 
+def test_masks_are_arrays_of_numpy_to_other_libraries():
+    """Selected with what has a derivative, missing or not; what has one stays with us."""
+    option = ak.Array([1.0, None, 3.0])
+
+    def total(x):
+        mask = ak.to_numpy(x > 1.5)
+        missing = ak.to_numpy(ak.mask(option, x > 1.5))
+        assert type(mask) is np.ndarray
+        assert type(missing) is np.ma.MaskedArray
+        assert type(ak.to_numpy(x)) is not np.ndarray
+        return ak.sum(x[mask] * missing[mask].filled(5.0))
+
+    assert eager.grad(total)(ak.Array([1.0, 2.0, 3.0])).to_list() == [0.0, 5.0, 3.0]
+
+
 def test_branching_on_a_value_takes_its_branch():
     def absolute(x):
         return x if x > 0 else -x
