@@ -43,9 +43,9 @@ class NoRuleError(DakDiffError, NotImplementedError):
     --------
     >>> import numpy as np
     >>> from dak_diff import eager
-    >>> eager.jvp(np.linalg.norm, (np.array([3.0, 4.0]),))  # doctest: +ELLIPSIS
+    >>> eager.jvp(np.median, (np.array([3.0, 4.0]),))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    dak_diff.errors.NoRuleError: no derivative rule for numpy.linalg.norm. Write it with ...
+    dak_diff.errors.NoRuleError: no derivative rule for numpy.median. Write it with ...
     """
 
 

@@ -12,6 +12,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import operations  # noqa: E402
 
+from dak_diff.engine import numpy_functions  # noqa: E402
+from dak_diff.engine.array_module import ArrayModule  # noqa: E402
+
 HEAD = """# The map of operations
 
 <!-- Written by docs/make_operations.py from tests/operations.py: change that. -->
@@ -43,6 +46,18 @@ def table(rows: Mapping[str, operations.Row], extra: Mapping[str, str] | None = 
         yield f"| `{name}` | " + " | ".join([row.verdict] * len(COLUMNS)) + f" | {note} |"
 
 
+def functions() -> list[str]:
+    """The names of NumPy's functions that have a derivative."""
+    own = {"base", "ndarray", "refused", "ufunc", "ufunc_method", "concat", "asarray", "array"}
+    methods = {
+        name.replace("linalg_", "linalg.")
+        for cls in (ArrayModule, numpy_functions.NumpyFunctions)
+        for name in vars(cls)
+        if not name.startswith("_")
+    }
+    return sorted((methods | numpy_functions.MOVEMENTS | numpy_functions.JOINS) - own)
+
+
 def page() -> str:
     """The text of the page."""
     lines = [HEAD]
@@ -59,6 +74,12 @@ def page() -> str:
         ("NumPy: ufuncs", "", operations.UFUNCS),
     ):
         lines += [f"## {title}\n", *([f"{before}\n"] if before else []), *table(rows), ""]
+    lines += [
+        "## NumPy: functions of arrays\n",
+        "Exact, also as methods where NumPy has them: "
+        f"{', '.join(f'`{name}`' for name in functions())}. Any other function of what depends on `wrt` is "
+        "refused by its name.\n",
+    ]
     for dimension, rows in operations.VECTOR.items():
         aliases = operations.ALIASES[dimension]
         generic = {name: row for part in operations.VECTOR.values() for name, row in part.items()}

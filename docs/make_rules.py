@@ -9,7 +9,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from dak_diff.rules import complex_step, elementwise, kernel_sums, reducers, special, structure, ufuncs
+from dak_diff.rules import (
+    complex_step,
+    elementwise,
+    kernel_sums,
+    products,
+    reducers,
+    special,
+    structure,
+    ufuncs,
+)
 from dak_diff.rules.complex_step import ALLOWED
 from dak_diff.rules.primitive import Primitive
 
@@ -125,7 +134,11 @@ def page() -> str:
     ]
     of_scipy = [(f"`{name}`", partials) for name, partials in scipy.rows(table_in(scipy.tree, "_table"))]
     moving = [getattr(structure, name) for name in structure.__all__]
-    others = [elementwise.scale, *(getattr(kernel_sums, name) for name in kernel_sums.__all__)]
+    others = [
+        elementwise.scale,
+        products.einsum,
+        *(getattr(kernel_sums, name) for name in kernel_sums.__all__),
+    ]
     primitives = [*(p for p in moving if isinstance(p, Primitive)), ufuncs.conjugate, *others]
     reductions = [p for p in reducers.REDUCERS.values() if isinstance(p, reducers.Reduction)]
     without = {ufunc: reason for name in _WITHOUT for ufunc, reason in getattr(ufuncs, name).items()}

@@ -292,6 +292,7 @@ DASK_SCALAR = {
 
 #: Ufuncs of NumPy 2.2 and later.
 LATER = {"matvec", "vecmat"}
+MATRIX = np.array([[0.5, 1.25], [2.0, -0.75]])
 #: They have partials, for complex numbers and at the jump; elsewhere these are zero.
 STEPS = (np.sign, np.heaviside)
 
@@ -320,7 +321,7 @@ def _of_integers(ufunc):
 
 
 def _product(name):
-    """Matrix products of NumPy arrays: Awkward knows none of `np.matmul`."""
+    """Products of vectors beside `matmul`, which serves for them."""
     return refused(name, lambda x, y: getattr(np, name)(x, y), np.eye(2), np.full((2, 2), 1.5))
 
 
@@ -335,7 +336,8 @@ UFUNCS = {
     **{f.__name__: _stepwise(f) for f in (*ufuncs.ZERO, *ufuncs.NOT_NUMBERS)},
     "conjugate": exact("conj"),
     "isnat": zero(lambda x: np.isnat(ak.values_astype(integers(x), "datetime64[s]")), JAGGED),
-    **{name: _product(name) for name in ("matmul", "vecdot", *LATER)},
+    "matmul": exact(lambda x, y: np.matmul(x, y), MATRIX, MATRIX.T),
+    **{name: _product(name) for name in ("vecdot", *LATER)},
 }
 
 # ---------------------------------------------------------------- vector

@@ -115,6 +115,8 @@ class ArrayModule:
     # ---------------------------------------------------------------- ufuncs
 
     def ufunc(self, ufunc: np.ufunc, *args: Any, call: Callable | None = None, **kwargs: Any) -> Any:
+        if ufunc is np.matmul and call is None:
+            return self.matmul(*args, **kwargs)
         values = [self._value(x) for x in args]
         if not any(isinstance(x, Traced) for x in values):
             kwargs = self._values(lambda x: x, kwargs)
@@ -288,7 +290,8 @@ class ArrayModule:
         angle = np.arctan2(self.imag(x), self.real(x))
         return np.rad2deg(angle) if deg else angle
 
-    def clip(self, x: Any, a_min: Any = None, a_max: Any = None) -> Any:
+    def clip(self, x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+        a_min, a_max = a_min if min is None else min, a_max if max is None else max
         x = x if a_min is None else np.maximum(x, a_min)
         return x if a_max is None else np.minimum(x, a_max)
 

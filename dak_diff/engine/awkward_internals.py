@@ -48,8 +48,8 @@ from awkward.index import Index
 from awkward.operations import ak_to_layout, ak_to_numpy
 from awkward.record import Record
 
-from dak_diff.engine.array_module import ArrayModule
 from dak_diff.engine.buffer import Buffer, lost, plain
+from dak_diff.engine.numpy_functions import NumpyFunctions
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.namespace import namespace
 from dak_diff.rules.primitive import Traced, raw
@@ -319,7 +319,7 @@ def _make_backend(base: Backend) -> DiffBackend:
     label = type(base).__name__.removesuffix("Backend")
     buffer_type: Any = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
     numbers.Real.register(buffer_type)  # overloads of behaviors ask for it: vector * number
-    buffer_type.module = ArrayModule(base.nplike._module, buffer_type)
+    buffer_type.module = NumpyFunctions(base.nplike._module, buffer_type)
     Buffer.of_home[buffer_type.module.base.ndarray] = buffer_type
     nplike_cls = type(f"Diff{label}", (DiffNplike,), {"base": base.nplike, "buffer_type": buffer_type})
     register_nplike(nplike_cls)

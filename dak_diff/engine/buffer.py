@@ -150,20 +150,11 @@ class Buffer(NDArrayOperatorsMixin):
     def copy(self) -> Buffer:
         return self if self.active else type(self)(self.value.copy())
 
-    def sum(self, axis: Any = None, **kwargs: Any) -> Any:
-        return self.module.sum(self, axis=axis, **kwargs)
+    def flatten(self) -> Buffer:
+        return self.reshape(-1)
 
-    def mean(self, axis: Any = None) -> Any:
-        return self.module.mean(self, axis=axis)
-
-    def prod(self, axis: Any = None) -> Any:
-        return self.module.prod(self, axis=axis)
-
-    def min(self, axis: Any = None) -> Any:
-        return self.module.min(self, axis=axis)
-
-    def max(self, axis: Any = None) -> Any:
-        return self.module.max(self, axis=axis)
+    def transpose(self, *axes: Any) -> Any:
+        return self.module.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
     def any(self, *args: Any, **kwargs: Any) -> Any:
         return self.of(raw(self.value).any(*args, **kwargs))
@@ -253,6 +244,24 @@ class Buffer(NDArrayOperatorsMixin):
         if getattr(np, func.__name__, None) is not func:
             return self.module.refused(func)(*args, **kwargs)
         return getattr(self.module, func.__name__)(*args, **kwargs)
+
+
+def _method(name: str) -> Callable:
+    """The method that does what NumPy's function of that name does."""
+
+    def method(self: Buffer, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.module, name)(self, *args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+for _name in (
+    *("sum", "mean", "prod", "min", "max", "var", "std", "cumsum", "cumprod", "dot", "trace"),
+    *("argmin", "argmax", "argsort", "nonzero", "searchsorted", "clip", "round", "conj", "conjugate"),
+    *("repeat", "squeeze", "swapaxes", "take", "diagonal"),
+):
+    setattr(Buffer, _name, _method(_name))
 
 
 def _is_foreign(x: Any) -> bool:

@@ -38,9 +38,9 @@ def _refusing(upstream: Callable) -> Callable:
         if any(isinstance(leaf, Traced) for leaf in leaf_values(args)):
             name = getattr(getattr(evaluate, "__self__", None), "name", "?")
             raise NoRuleError(
-                f"no derivative rule for the correction {name!r} of correctionlib: it is compiled. Where it is "
-                "a table, whose slope is zero almost everywhere, evaluate it at dak_diff.stop_gradient(x); for "
-                "a formula write a rule, dak_diff.custom_jvp, or the formula in NumPy."
+                f"no derivative rule for the correction {name!r} of correctionlib: it is compiled. A table "
+                "has slope zero almost everywhere: evaluate it at dak_diff.stop_gradient(x). For a formula "
+                "write a rule, dak_diff.custom_jvp, or the formula in NumPy."
             )
         # Columns beside active ones, selected with them.
         return upstream(evaluate, *stopped(args))

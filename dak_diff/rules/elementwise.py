@@ -32,7 +32,7 @@ from dak_diff.rules.primitive import (
     raw,
 )
 from dak_diff.rules.special import BOUNDED, FLAT, partials_of
-from dak_diff.rules.structure import where
+from dak_diff.rules.structure import conjugated, where
 
 __all__ = ["Elementwise", "NoRule", "pulled", "scale"]
 
@@ -80,15 +80,11 @@ class Scale(Primitive):
         cotangent = cotangent if zero is None else where(zero, 0.0, cotangent)
         return (
             self(np.conjugate(t), cotangent) if active[0] else None,
-            self(_conjugate(p), cotangent) if active[1] else None,
+            self(conjugated(p), cotangent) if active[1] else None,
         )
 
 
 scale = Scale()
-
-
-def _conjugate(p: Any) -> Any:
-    return np.conjugate(p) if dtype_of(p).kind == "c" else p
 
 
 class Elementwise(Primitive):
@@ -178,7 +174,7 @@ class Elementwise(Primitive):
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         partials, flat = residuals
         return tuple(
-            pulled(_conjugate(p), _unless_flat(flat, i, cotangent)) if on and not _is_zero(p) else None
+            pulled(conjugated(p), _unless_flat(flat, i, cotangent)) if on and not _is_zero(p) else None
             for i, (p, on) in enumerate(zip(partials, active, strict=True))
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 from dak_diff.rules.elementwise import pulled, scale
 from dak_diff.rules.namespace import binned_sum, namespace, owners
 from dak_diff.rules.primitive import NonDifferentiable, Primitive, dtype_of, raw
-from dak_diff.rules.structure import Linear, index, real_if, scatter_add, where
+from dak_diff.rules.structure import Linear, conjugated, index, real_if, scatter_add, where
 
 __all__ = ["REDUCERS", "Segments", "segment_spread", "segment_sum"]
 
@@ -145,7 +145,7 @@ class Prod(Reduction):
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         others, segments = residuals
         spread = segment_spread(cotangent, segments=segments)
-        return (scale(np.conjugate(others) if dtype_of(others).kind == "c" else others, spread),)
+        return (scale(conjugated(others), spread),)
 
 
 def _product_of_others(x: Any, segments: Segments) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "astype",
     "broadcast_to",
     "concatenate",
+    "conjugated",
     "contiguous",
     "cumsum",
     "imag",
@@ -29,6 +30,7 @@ __all__ = [
     "nan_to_num",
     "real",
     "reshape",
+    "restated",
     "scatter_add",
     "sum_to_shape",
     "transpose",
@@ -258,6 +260,25 @@ def _selects_once(key: Any) -> bool:
     )
 
 
+class _Restated(Primitive):
+    """The value of one formula with the derivative of another: y_dot = x_dot."""
+
+    name = "restated"
+    kind = "linear"
+
+    def impl(self, x: Any, *, value: Any) -> Any:
+        return value
+
+    def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
+        return ()
+
+    def push(self, residuals: tuple, tangents: tuple) -> Any:
+        return tangents[0]
+
+    def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
+        return (cotangent,)
+
+
 class _Where(Primitive):
     """y_dot = where(c, x_dot, z_dot); x_bar = where(c, y_bar, 0), z_bar the rest.
 
@@ -331,6 +352,7 @@ real = _RealPart()
 imag = _ImagPart()
 index = _Index()
 scatter_add = _ScatterAdd()
+restated = _Restated()
 where = _Where()
 concatenate = _Concatenate()
 
@@ -338,6 +360,11 @@ concatenate = _Concatenate()
 def move_like(x: Any, to: type) -> Any:
     """``x``, of any algebra, in the library of an array class; what is there already is itself."""
     return x if home(raw(x)) is to else move(x, to=to)
+
+
+def conjugated(x: Any) -> Any:
+    """The complex conjugate; a real array is its own."""
+    return np.conjugate(x) if dtype_of(x).kind == "c" else x
 
 
 def real_if(x: Any, dtype: np.dtype) -> Any:

@@ -217,7 +217,7 @@ NOT_NUMBERS: dict[np.ufunc, str] = {
 }
 
 NOT_IMPLEMENTED: dict[np.ufunc, str] = {
-    getattr(np, name): "Awkward Array has no matrix products; write the sum of products"
+    getattr(np, name): "np.matmul and np.einsum of NumPy arrays have one"
     for name in ("matmul", "vecdot", "matvec", "vecmat")
     if hasattr(np, name)
 }

@@ -250,10 +250,5 @@ def test_booleans_have_zero_tangent_of_their_type(ufunc):
 
 @pytest.mark.parametrize("ufunc", ufuncs.NOT_IMPLEMENTED, ids=lambda f: f.__name__)
 def test_refused_with_the_reason(ufunc):
-    with pytest.raises(NoRuleError, match=f"{ufunc.__name__}.*sum of products"):
+    with pytest.raises(NoRuleError, match=f"{ufunc.__name__}.*np.einsum"):
         UFUNCS[ufunc][0].residuals(None, (), {}, (True,), "auto")
-
-
-def test_matrix_product_of_arrays_is_refused():
-    with pytest.raises(NoRuleError, match="matmul"):
-        eager.jvp(lambda x: np.matmul(x, x), (np.eye(2),))

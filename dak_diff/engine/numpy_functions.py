@@ -1,0 +1,250 @@
+"""Functions of NumPy that are made of others: what Awkward does not need, but functions of arrays use.
+
+Two kinds. A *formula* says the same as the function in operations that have rules: the value is NumPy's own,
+the derivative that of the formula. A *movement* puts elements elsewhere, or zeros: it is done to their
+positions, and the elements are taken from there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import string
+from collections.abc import Callable
+from functools import partial, reduce, wraps
+from typing import Any
+
+import numpy as np
+
+from dak_diff.engine.array_module import ArrayModule
+from dak_diff.errors import NoRuleError
+from dak_diff.rules import structure
+from dak_diff.rules.primitive import Traced, raw
+from dak_diff.rules.products import einsum
+
+__all__ = ["JOINS", "MOVEMENTS", "NumpyFunctions"]
+
+#: Functions that move the elements of their first argument.
+MOVEMENTS = frozenset(
+    (
+        *("roll", "rollaxis", "moveaxis", "swapaxes", "rot90", "fliplr", "flipud", "atleast_1d"),
+        *("atleast_2d", "atleast_3d", "diagonal", "diag", "diagflat", "triu", "tril", "tile", "resize"),
+        *("delete", "split", "array_split", "hsplit", "vsplit", "dsplit", "take_along_axis"),
+    )
+)
+#: Functions that join the arrays in their first argument.
+JOINS = frozenset(("hstack", "vstack", "dstack", "column_stack"))
+
+
+def _formula(method: Callable) -> Callable:
+    """The derivative of the method, with the value of the function of NumPy that is called like it."""
+    name = method.__name__.replace("linalg_", "linalg.")
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    def call(self: NumpyFunctions, *args: Any, **kwargs: Any) -> Any:
+        function = reduce(getattr, name.split("."), self.base)
+        if not self._is_active((args, kwargs)):
+            return self._plainly(name, function)(*args, **kwargs)
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise NoRuleError(f"no derivative rule for numpy.{name} with these arguments: {error}") from None
+        value = function(*self._values(raw, args), **self._values(raw, kwargs))
+        meant = structure.reshape(self._value(method(self, *args, **kwargs)), shape=np.shape(value))
+        return self._wrap.of(structure.restated(meant, value=value))
+
+    return call
+
+
+class NumpyFunctions(ArrayModule):
+    """The functions of one base module, with those that are made of others."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in MOVEMENTS or name in JOINS:
+            return partial(self._moved, name)
+        return super().__getattr__(name)
+
+    def refused(self, function: Callable) -> Callable:
+        named = f"{function.__module__}.{function.__name__}".removeprefix("numpy.").replace(".", "_")
+        return getattr(self, named) if named in vars(NumpyFunctions) else super().refused(function)
+
+    def _is_active(self, obj: Any) -> bool:
+        if isinstance(obj, self._any_buffer):
+            return isinstance(obj.value, Traced)
+        if isinstance(obj, dict):
+            obj = tuple(obj.values())
+        return isinstance(obj, (list, tuple)) and any(map(self._is_active, obj))
+
+    def _moved(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        function = getattr(self.base, name)
+        if not self._is_active((args, kwargs)):
+            return self._plainly(name, function)(*args, **kwargs)
+        return self._moved_by(function, *args, joins=name in JOINS, **kwargs)
+
+    def _moved_by(self, function: Callable, *args: Any, joins: bool = False, **kwargs: Any) -> Any:
+        xp = self.base
+        arrays = [self._here(x) for x in (args[0] if joins else args[:1])]
+        flat = [structure.reshape(x, shape=(-1,)) for x in arrays]
+        # Position 0 is a zero: what a function makes up.
+        elements = structure.concatenate(xp.zeros(1, dtype=xp.result_type(*map(raw, flat))), *flat)
+        stops = np.cumsum([1, *(np.size(x) for x in flat)]).tolist()
+        places = [
+            xp.arange(stop, stop + np.size(x)).reshape(np.shape(x))
+            for x, stop in zip(arrays, stops, strict=False)
+        ]
+        moved = function(places if joins else places[0], *self._values(raw, args[1:]), **kwargs)
+
+        def taken(places: Any) -> Any:
+            if isinstance(places, (list, tuple)):
+                return [taken(x) for x in places]
+            return self._wrap.of(structure.index(elements, key=places))
+
+        return taken(moved)
+
+    def append(self, arr: Any, values: Any, axis: int | None = None) -> Any:
+        return self.concatenate([self.asarray(arr), self.asarray(values)], axis=axis)
+
+    # ---------------------------------------------------------------- statistics
+
+    @_formula
+    def var(self, a: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+        squares = _squared(a - np.mean(a, axis=axis, keepdims=True))
+        count = math.prod(a.shape if axis is None else [a.shape[i] for i in np.atleast_1d(axis)])
+        return np.sum(squares, axis=axis, keepdims=keepdims) / (count - ddof)
+
+    @_formula
+    def std(self, a: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+        return np.sqrt(self.var(a, axis, ddof=ddof, keepdims=keepdims))
+
+    @_formula
+    def average(self, a: Any, axis: Any = None, weights: Any = None, *, keepdims: bool = False) -> Any:
+        if weights is None:
+            return np.mean(a, axis=axis, keepdims=keepdims)
+        if np.ndim(weights) == 1 < np.ndim(a):
+            weights = np.reshape(weights, [-1 if i == axis % np.ndim(a) else 1 for i in range(np.ndim(a))])
+        weights = np.broadcast_to(weights, np.shape(a))
+        total = np.sum(weights, axis=axis, keepdims=keepdims)
+        return np.sum(a * weights, axis=axis, keepdims=keepdims) / total
+
+    @_formula
+    def ptp(self, a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
+
+    @_formula
+    def nansum(self, a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return np.sum(np.where(np.isnan(a), 0.0, a), axis=axis, keepdims=keepdims)
+
+    @_formula
+    def nanmean(self, a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        count = np.sum(~np.isnan(a), axis=axis, keepdims=keepdims)
+        return self.nansum(a, axis, keepdims=keepdims) / count
+
+    @_formula
+    def linalg_norm(self, x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+        if ord is not None and not (ord == 2 and (isinstance(axis, int) or np.ndim(x) == 1)):
+            raise NoRuleError("no derivative rule for numpy.linalg.norm but the square root of squares")
+        return np.sqrt(np.sum(_squared(x), axis=axis, keepdims=keepdims))
+
+    # ---------------------------------------------------------------- products
+
+    def _product(self, subscripts: str, *factors: Any) -> Any:
+        return self._wrap.of(einsum(*map(self._here, factors), subscripts=subscripts))
+
+    @_formula
+    def tensordot(self, a: Any, b: Any, axes: Any = 2) -> Any:
+        n, m = np.ndim(a), np.ndim(b)
+        if isinstance(axes, int):
+            axes = (range(n - axes, n), range(axes))
+        pairs = list(zip(np.atleast_1d(axes[0]), np.atleast_1d(axes[1]), strict=True))
+        mine, theirs = list(string.ascii_letters[:n]), list(string.ascii_letters[n : n + m])
+        for i, j in pairs:
+            theirs[j] = mine[i]
+        summed = {mine[i] for i, _ in pairs}
+        out = "".join(c for c in (*mine, *theirs) if c not in summed)
+        return self._product(f"{''.join(mine)},{''.join(theirs)}->{out}", a, b)
+
+    @_formula
+    def dot(self, a: Any, b: Any) -> Any:
+        n, m = np.ndim(a), np.ndim(b)
+        return a * b if 0 in (n, m) else self.tensordot(a, b, (n - 1, max(m - 2, 0)))
+
+    @_formula
+    def inner(self, a: Any, b: Any) -> Any:
+        n, m = np.ndim(a), np.ndim(b)
+        return a * b if 0 in (n, m) else self.tensordot(a, b, (n - 1, m - 1))
+
+    @_formula
+    def outer(self, a: Any, b: Any) -> Any:
+        return self._product("i,j->ij", self.ravel(a), self.ravel(b))
+
+    @_formula
+    def vdot(self, a: Any, b: Any) -> Any:
+        return self._product("i,i->", np.conjugate(self.ravel(a)), self.ravel(b))
+
+    @_formula
+    def matmul(self, a: Any, b: Any) -> Any:
+        n, m = np.shape(a), np.shape(b)
+        batch = np.broadcast_shapes(n[:-2], m[:-2])
+        a = self.broadcast_to(a, batch + n[-2:]) if len(n) > 1 else a
+        b = self.broadcast_to(b, batch + m[-2:]) if len(m) > 1 else b
+        each, row, column = string.ascii_uppercase[: len(batch)], "a"[: len(n) - 1], "c"[: len(m) - 1]
+        left, right = f"{each if row else ''}{row}b", f"{each if column else ''}b{column}"
+        return self._product(f"{left},{right}->{each}{row}{column}", a, b)
+
+    @_formula
+    def einsum(self, subscripts: str, *operands: Any) -> Any:
+        if "..." in subscripts:
+            raise NoRuleError("no derivative rule for numpy.einsum but with all indices written out")
+        inputs, arrow, out = subscripts.replace(" ", "").partition("->")
+        if not arrow:
+            out = "".join(sorted(c for c in set(inputs) - {","} if inputs.count(c) == 1))
+        factors, labels = list(operands), inputs.split(",")
+        for i, label in enumerate(labels):
+            once = "".join(dict.fromkeys(label))
+            if once != label:
+                factors[i] = self._moved_by(partial(self.base.einsum, f"{label}->{once}"), factors[i])
+                labels[i] = once
+        return self._product(f"{','.join(labels)}->{out}", *factors)
+
+    @_formula
+    def trace(self, a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        return np.sum(self.diagonal(a, offset, axis1, axis2), axis=-1)
+
+    # ---------------------------------------------------------------- along an axis, and choices
+
+    @_formula
+    def trapezoid(self, y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+        y = self.moveaxis(self.asarray(y), axis, -1)
+        if x is not None:
+            dx = np.diff(x) if np.ndim(x) == 1 else np.diff(self.moveaxis(x, axis, -1))
+        return np.sum(dx * (y[..., 1:] + y[..., :-1]) / 2.0, axis=-1)
+
+    @_formula
+    def interp(self, x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Any:
+        # At a node the slope is that of the interval behind it.
+        xp, fp = self.asarray(xp), self.asarray(fp)
+        nodes, at = raw(xp.value), raw(self._value(x))
+        first = self.base.clip(self.base.searchsorted(nodes, at, side="right") - 1, 0, max(len(nodes) - 2, 0))
+        last = self.base.minimum(first + 1, len(nodes) - 1)
+        width = np.where(nodes[last] > nodes[first], xp[last] - xp[first], 1.0)
+        inside = fp[first] + (fp[last] - fp[first]) * (x - xp[first]) / width
+        below, above = fp[0] if left is None else left, fp[-1] if right is None else right
+        return np.where(at < nodes[0], below, np.where(at > nodes[-1], above, inside))
+
+    @_formula
+    def select(self, condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+        out = default
+        for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+            out = self.where(condition, choice, out)
+        return out
+
+    @_formula
+    def bincount(self, x: Any, weights: Any = None, minlength: int = 0) -> Any:
+        positions = raw(self._value(x))
+        length = max(int(positions.max()) + 1 if len(positions) else 0, minlength)
+        return self._wrap.of(structure.scatter_add(self._value(weights), key=positions, shape=(length,)))
+
+
+def _squared(x: Any) -> Any:
+    return np.square(x.real) + np.square(x.imag) if x.dtype.kind == "c" else np.square(x)

@@ -1,0 +1,173 @@
+"""Functions of NumPy that are made of others: values are NumPy's own, derivatives agree with differences."""
+
+import numpy as np
+import pytest
+import stand_in
+
+from dak_diff import eager
+from dak_diff.errors import NoRuleError
+
+RNG = np.random.default_rng(4)
+SQUARE = RNG.normal(size=(3, 3))
+FLAT = RNG.normal(size=5)
+MATRIX = RNG.normal(size=(3, 3))
+NAN = np.where([True, False, True, False, True], FLAT, np.nan)
+NODES, TABLE = np.array([-2.0, -0.5, 0.1, 0.8, 2.5]), np.array([1.0, 3.0, 2.0, -1.0, 0.5])
+
+SQUARES = {
+    "var": lambda x: np.var(x),
+    "var axis ddof": lambda x: np.var(x, axis=0, ddof=1, keepdims=True),
+    "var method": lambda x: x.var(axis=1),
+    "std": lambda x: np.std(x, axis=(0, 1)),
+    "average": lambda x: np.average(x, axis=0),
+    "average weighted": lambda x: np.average(x, weights=x**2 + 1),
+    "average weighted rows": lambda x: np.average(x, axis=-1, weights=np.array([1.0, 2.0, 4.0])),
+    "ptp": lambda x: np.ptp(x, axis=1),
+    "norm": lambda x: np.linalg.norm(x),
+    "norm of rows": lambda x: np.linalg.norm(x, axis=1),
+    "dot": lambda x: np.dot(x, x),
+    "dot with a vector": lambda x: np.dot(x, x[0]),
+    "dot of vectors": lambda x: np.dot(x[0], x[1]),
+    "dot with a number": lambda x: np.dot(x, x[0, 0]),
+    "dot of more axes": lambda x: np.dot(np.stack([x, 2 * x]), np.stack([x, x**2])),
+    "inner": lambda x: np.inner(x, MATRIX * x),
+    "outer": lambda x: np.outer(x, x[0]),
+    "vdot": lambda x: np.vdot(x, MATRIX),
+    "matmul": lambda x: x @ MATRIX @ x,
+    "matmul from the left": lambda x: MATRIX @ x,
+    "chi square": lambda x: x[0] @ MATRIX @ x[0],
+    "matmul of stacks": lambda x: np.matmul(np.stack([x, x**2])[:, None], np.stack([MATRIX, x])),
+    "matmul of a stack and a vector": lambda x: np.matmul(np.stack([x, x**2]), x[0]),
+    "tensordot": lambda x: np.tensordot(x, x, axes=2),
+    "tensordot of axes": lambda x: np.tensordot(x, MATRIX, axes=([0, 1], [1, 0])),
+    "tensordot of no axes": lambda x: np.tensordot(x[0], x[1], axes=0),
+    "einsum": lambda x: np.einsum("ij,jk,ki->", x, MATRIX, x),
+    "einsum that sums one alone": lambda x: np.einsum("ij,k->k", x, x[0]),
+    "einsum of a diagonal": lambda x: np.einsum("ii,ij->j", x, x),
+    "einsum without result": lambda x: np.einsum("ij,jk", x, x),
+    "trace": lambda x: np.trace(x, 1),
+    "roll": lambda x: np.roll(x, (1, 2), axis=(0, 1)),
+    "tile": lambda x: np.tile(x, (2, 1)),
+    "swapaxes": lambda x: np.swapaxes(x, 0, 1),
+    "moveaxis": lambda x: np.moveaxis(np.stack([x, x**2]), 0, -1),
+    "diag": lambda x: np.diag(x[0]),
+    "diagonal": lambda x: np.diagonal(x, 1),
+    "triu": lambda x: np.triu(x),
+    "tril": lambda x: np.tril(x, -1),
+    "atleast_2d": lambda x: np.atleast_2d(x[0]),
+    "rot90": lambda x: np.rot90(x),
+    "delete": lambda x: np.delete(x, 1, axis=0),
+    "split": lambda x: np.split(x**2, 3)[1],
+    "hstack": lambda x: np.hstack([x, MATRIX, x**2]),
+    "vstack": lambda x: np.vstack((x, x[0], [1, 2, 3])),
+    "hstack of rows": lambda x: np.hstack(x),
+    "column_stack": lambda x: np.column_stack([x[0], x[1] ** 2]),
+    "append": lambda x: np.append(x, [[1.0, 2.0, 3.0]], axis=0),
+    "trapezoid": lambda x: np.trapezoid(x, dx=0.5, axis=0),
+    "trapezoid over x": lambda x: np.trapezoid(x[0], np.cumsum(x[1] ** 2)),
+    "flatten": lambda x: x.flatten(),
+    "transpose": lambda x: x.transpose(1, 0),
+    "select": lambda x: np.select([x > 1, x > 0], [x**2, 3 * x], default=np.sin(x)),
+    "interp by nodes": lambda x: np.interp(0.3, np.cumsum(x[0] ** 2 + 0.1), x[1]),
+}
+FLATS = {
+    "interp": lambda x: np.interp(x, NODES, TABLE),
+    "interp, ends": lambda x: np.interp(x, [-0.2, 0.2], [0.0, 1.0], left=-1.0, right=x[0]),
+    "interp of a table": lambda x: np.interp([-3.0, -1.0, 0.2, 0.8, 9.0], NODES, x),
+    "bincount": lambda x: np.bincount([0, 3, 0, 1, 3], weights=x, minlength=6),
+    "clip by name": lambda x: x.clip(min=-0.5, max=0.4),
+    "cumsum": lambda x: x.cumsum(),
+    "take": lambda x: x.take([0, 0, 3]),
+    "dot": lambda x: x.dot(x),
+}
+CASES = [
+    *((name, fn, SQUARE) for name, fn in SQUARES.items()),
+    *((f"{name}, flat", fn, FLAT) for name, fn in FLATS.items()),
+    ("nansum", lambda x: np.nansum(x), NAN),
+    ("nanmean", lambda x: np.nanmean(x**2), NAN),
+]
+every_case = pytest.mark.parametrize(("fn", "x"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
+
+
+@every_case
+def test_value_and_derivatives(fn, x):
+    direction, h = RNG.normal(size=x.shape), 1e-6
+    value, tangent = eager.jvp(fn, (x,), direction)
+    np.testing.assert_array_equal(value, fn(x))
+    difference = (fn(x + h * direction) - fn(x - h * direction)) / (2 * h)
+    np.testing.assert_allclose(tangent, difference, rtol=1e-7, atol=1e-8)
+    weights = RNG.normal(size=np.shape(value))
+    (cotangent,) = eager.vjp(fn, (x,))[1](weights)
+    assert np.nansum(cotangent * direction) == pytest.approx(np.sum(weights * tangent), rel=1e-12, abs=1e-13)
+
+
+@every_case
+def test_second_derivatives(fn, x):
+    v, h = RNG.normal(size=x.shape), 1e-6
+
+    def gradient(x):
+        return eager.grad(lambda x: np.sum(fn(x) ** 2))(x)
+
+    _, curvature = eager.jvp(gradient, (x,), v)
+    difference = (gradient(x + h * v) - gradient(x - h * v)) / (2 * h)
+    np.testing.assert_allclose(curvature, difference, rtol=1e-6, atol=1e-6)
+
+
+#: They mix in lists and arrays of the host; the stand-in has no linalg.
+ON_THE_HOST = {"vstack", "append", "average weighted rows", "norm", "norm of rows"}
+
+
+@pytest.mark.parametrize("name", sorted(SQUARES.keys() - ON_THE_HOST))
+def test_on_the_stand_in(name):
+    fn = SQUARES[name]
+    there = stand_in.asarray(SQUARE)
+    constants = {"MATRIX": stand_in.asarray(MATRIX)}
+    moved = type(fn)(fn.__code__, {**fn.__globals__, **constants})
+    _, tangent = eager.jvp(moved, (there,), there)
+    np.testing.assert_allclose(stand_in.to_host(tangent), eager.jvp(fn, (SQUARE,), SQUARE)[1], rtol=1e-13)
+    (cotangent,) = eager.vjp(moved, (there,))[1](1.0)
+    np.testing.assert_allclose(
+        stand_in.to_host(cotangent), eager.vjp(fn, (SQUARE,))[1](1.0)[0], rtol=1e-12, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("subscripts", ["ij,jk->ik", "i,i->", "ij,ij->j", "i,j->ij", "ij,k->k"])
+def test_products_of_complex_numbers(subscripts):
+    """The real inner product: Re <w, J v> = Re <J^H w, v>."""
+    shapes = [(3,) * len(label) for label in subscripts.split("->")[0].split(",")]
+    a, b, v, w = (RNG.normal(size=s) + 1j * RNG.normal(size=s) for s in (*shapes, *shapes))
+    value, tangent = eager.jvp(lambda a, b: np.einsum(subscripts, a, b), (a, b), (v, w))
+    expected = np.einsum(subscripts, v, b) + np.einsum(subscripts, a, w)
+    np.testing.assert_allclose(tangent, expected, rtol=1e-13)
+    weights = RNG.normal(size=value.shape) + 1j * RNG.normal(size=value.shape)
+    a_bar, b_bar = eager.vjp(lambda a, b: np.einsum(subscripts, a, b), (a, b))[1](weights)
+    pulled = np.vdot(a_bar, v) + np.vdot(b_bar, w)
+    assert pulled.real == pytest.approx(np.vdot(weights, tangent).real, rel=1e-12)
+
+
+def test_chi_square_by_hand():
+    """d (r^T C r) / dr = (C + C^T) r."""
+    weights = np.array([[2.0, 1.0], [0.0, 3.0]])
+    np.testing.assert_array_equal(
+        eager.grad(lambda r: r @ weights @ r)(np.array([1.0, 2.0])), [2 * 2.0 + 2.0, 1.0 + 2 * 6.0]
+    )
+
+
+def test_the_slope_at_a_node_is_that_behind_it():
+    slope = eager.grad(lambda x: np.interp(x, [0.0, 1.0, 2.0], [0.0, 1.0, 5.0]))
+    assert [slope(x) for x in (-0.5, 0.0, 1.0, 2.0, 2.5)] == [0.0, 1.0, 4.0, 4.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("fn", "words"),
+    [
+        (lambda x: np.var(x, dtype=np.float32), "numpy.var with these arguments.*dtype"),
+        (lambda x: np.einsum("...i->...", x), "numpy.einsum but with all indices"),
+        (lambda x: np.linalg.norm(x, 1), "linalg.norm but the square root"),
+        (lambda x: np.interp(x, NODES, TABLE, period=3), "numpy.interp with these arguments.*period"),
+    ],
+    ids=["dtype", "ellipsis", "one norm", "period"],
+)
+def test_what_a_formula_does_not_say_is_refused(fn, words):
+    with pytest.raises(NoRuleError, match=words):
+        eager.jvp(fn, (FLAT,))
