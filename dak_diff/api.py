@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import dask_awkward as dak
+import numpy as np
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.transform import check_method
@@ -324,6 +326,11 @@ def _require_scalar(expr: Any) -> None:
         raise TypeError(
             f"grad needs a scalar, not {expr!r}; use vjp with a cotangent of its type, or jacobian"
         )
+    if getattr(expr, "dtype", np.dtype(float)).kind == "c":
+        raise TypeError(
+            f"grad needs a real number, {expr!r} is complex: take its real part or its absolute value, or "
+            "use vjp with a cotangent"
+        )
 
 
 def reverse_of(activity: Activity, wrt: Any, cotangents: Any, residuals: str) -> tuple[Any, Any]:
@@ -393,6 +400,6 @@ def _check(expr: Any, method: str, disconnected: str) -> None:
 
 def match_nest(wrt: Any, tangents: Any) -> list:
     """The tangent of each target, from a nest like that of ``wrt``."""
-    if tangents is None or isinstance(tangents, (int, float)):
+    if tangents is None or isinstance(tangents, numbers.Real):
         return [1.0 if tangents is None else tangents for _ in flatten_nested(wrt)]
     return list(beside(wrt, tangents, "the tangents must nest as wrt"))

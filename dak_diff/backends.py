@@ -9,7 +9,7 @@ import dask_awkward as dak
 
 from dak_diff.engine.awkward_internals import BACKENDS, backend_named, synchronize
 from dak_diff.engine.values import on_backend
-from dak_diff.graph.tasks import any_typetracer
+from dak_diff.graph.tasks import any_typetracer, running_key
 from dak_diff.parameter import derive
 
 __all__ = ["to_backend"]
@@ -102,7 +102,7 @@ class _Move:
         try:
             return on_backend(value, _found(self.backend))
         except Exception:
-            if isinstance(value, ak.Array) and not len(value):
+            if running_key() is None and isinstance(value, ak.Array) and not len(value):
                 # A graph is looked at with empty arrays while it is built, which needs no device.
                 return value
             raise

@@ -7,7 +7,9 @@ dicts of these; functions are ordinary functions of them.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import awkward as ak
@@ -147,22 +149,25 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     return value, pull_cotangent
 
 
-def value_and_grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
+def value_and_grad(fn: Callable, argnums: int | tuple[int, ...] = 0, *, method: str = "auto") -> Callable:
     """A function that returns the value of a scalar ``fn`` and its gradient.
 
     Parameters
     ----------
     fn : callable
-        A function of arrays that returns one number.
-    argnums : int
-        The argument to differentiate by.
+        A function of arrays that returns one real number.
+    argnums : int or tuple of int
+        The positional argument to differentiate by, or several: then the gradient is a tuple. Negative ones
+        count from the end. Keyword arguments are constants.
     method : {"auto", "dual", "complex-step"}
         As for :func:`jvp`.
 
     Raises
     ------
     TypeError
-        When called, if the value is no scalar.
+        When called, if the value is no real number.
+    ValueError
+        When called, if there is no such argument.
 
     Examples
     --------
@@ -173,19 +178,34 @@ def value_and_grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> C
     (14.0, [[2.0, 4.0], [6.0]])
     """
 
-    def value_and_gradient(*primals: Any) -> tuple[Any, Any]:
-        def of_one(x: Any) -> Any:
-            return fn(*primals[:argnums], x, *primals[argnums + 1 :])
+    @wraps(fn, updated=())
+    def value_and_gradient(*primals: Any, **constants: Any) -> tuple[Any, Any]:
+        several = argnums if isinstance(argnums, (tuple, list)) else None
+        chosen = [_position(n, len(primals)) for n in several or (argnums,)]
 
-        value, pull = vjp(of_one, (primals[argnums],), method=method)
+        def of_chosen(*xs: Any) -> Any:
+            given = dict(zip(chosen, xs, strict=True))
+            return fn(*(given.get(i, x) for i, x in enumerate(primals)), **constants)
+
+        value, pull = vjp(of_chosen, tuple(primals[i] for i in chosen), method=method)
         if isinstance(value, (ak.Array, ak.Record)) or np.ndim(value):
             raise TypeError(f"grad needs a scalar function, this one returns {value!r}; use vjp")
-        return value, pull(1.0, consume=True)[0]
+        if getattr(value, "dtype", np.dtype(type(value))).kind == "c":
+            raise TypeError(f"grad needs a real number, not {value!r}: take its real part, or use vjp")
+        gradient = pull(1.0, consume=True)
+        return value, gradient[0] if several is None else gradient
 
     return value_and_gradient
 
 
-def grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
+def _position(argnum: Any, arguments: int) -> int:
+    position = operator.index(argnum)
+    if not -arguments <= position < arguments:
+        raise ValueError(f"there is no argument {argnum} to differentiate by: {arguments} were given")
+    return position % arguments
+
+
+def grad(fn: Callable, argnums: int | tuple[int, ...] = 0, *, method: str = "auto") -> Callable:
     """The gradient of a scalar function, as a function; parameters as for :func:`value_and_grad`.
 
     Examples
@@ -196,7 +216,12 @@ def grad(fn: Callable, argnums: int = 0, *, method: str = "auto") -> Callable:
     [[2.0, 4.0], [6.0]]
     """
     both = value_and_grad(fn, argnums, method=method)
-    return lambda *primals: both(*primals)[1]
+
+    @wraps(fn, updated=())
+    def gradient(*primals: Any, **constants: Any) -> Any:
+        return both(*primals, **constants)[1]
+
+    return gradient
 
 
 def elementwise_grad(fn: Callable, *, method: str = "auto") -> Callable:

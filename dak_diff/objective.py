@@ -143,6 +143,13 @@ class Objective:
         #: whether the loss was ever finite
         self._begun = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was computed, and where, stays here.
+        return self.__dict__ | {"_evaluations": {}, "_kept": None, "_last": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     names = property(lambda self: list(self._layout.names))
     x0 = property(lambda self: self._layout.x0())
 

@@ -7,11 +7,13 @@ Its value is known while the graph is built, so metas are exact.
 
 from __future__ import annotations
 
+import copy
 import numbers
 import operator
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import awkward as ak
@@ -27,6 +29,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from dak_diff.engine.awkward_internals import diff_backend, refuse_in_arrays
 from dak_diff.engine.histograms import mend_arithmetic
 from dak_diff.engine.loaded import loaded
+from dak_diff.engine.nests import is_nest, map_parts
 from dak_diff.engine.values import leaf_values
 
 __all__ = ["Parameter", "ParameterLayer", "content_token", "derive", "parameter"]
@@ -81,7 +84,10 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
         return f"dak_diff.parameter<{self.name}, value={self._value!r}>"
 
     def __getattr__(self, attr: str) -> NoReturn:
-        raise AttributeError(f"a parameter has no attribute {attr!r}; its current value is p.value")
+        raise AttributeError(
+            f"a parameter has no attribute {attr!r}: write it with NumPy's functions, np.sum(p); its current "
+            "value is p.value"
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("a parameter is not callable")
@@ -98,6 +104,9 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
             "p.value if a constant is meant"
         )
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError("a lazy parameter is no array yet: np.stack([p, q]) is lazy, p.value a constant")
+
     __hash__ = Delayed.__hash__
 
     def __len__(self) -> int:
@@ -112,7 +121,70 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
         arrays = [x for x in inputs if isinstance(x, dak.Array)]
         if arrays:
             return arrays[0].__array_ufunc__(ufunc, method, *inputs, **kwargs)
+        if kwargs:
+            raise TypeError(
+                f"numpy.{ufunc.__name__} of a parameter takes no {', '.join(kwargs)}=: use it in "
+                "dak.map_partitions"
+            )
         return derive(ufunc, *inputs)
+
+    def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        arguments, collections = _taken_out((args, kwargs))
+        call = _Call(func, arguments)
+        if not all(isinstance(x, Parameter) for x in collections):
+            raise TypeError(
+                f"numpy.{func.__name__} takes parameters, but no collections beside them: use "
+                f"dak.{func.__name__} if there is one, ufuncs, or a function in dak.map_partitions"
+            )
+        value = call(*(x.value for x in collections))
+        if func in _OF_METADATA:
+            return value
+        if is_nest(value):
+            raise TypeError(f"numpy.{func.__name__} gives several results: take them by index, p[:2]")
+        return derive(call, *collections)
+
+
+#: They ask for what is known of a lazy value.
+_OF_METADATA = frozenset({np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj, np.isrealobj})
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in arguments which of the collections stands; no number, which would have the same token."""
+
+    index: int
+
+
+def _taken_out(arguments: Any) -> tuple[Any, list[Any]]:
+    """Arguments with places for the collections in them, and these."""
+    collections: list[Any] = []
+
+    def without(part: Any) -> Any:
+        if is_dask_collection(part):
+            collections.append(part)
+            return _Place(len(collections) - 1)
+        return map_parts(part, without) if is_nest(part) else part
+
+    return without(arguments), collections
+
+
+class _Call:
+    """A function of NumPy and its arguments, as a function of the collections that were taken out of them."""
+
+    def __init__(self, fn: Callable, arguments: Any):
+        self.fn, self.arguments, self.__name__ = fn, arguments, fn.__name__
+
+    def __call__(self, *values: Any) -> Any:
+        def filled(part: Any) -> Any:
+            if isinstance(part, _Place):
+                return values[part.index]
+            return map_parts(part, filled) if is_nest(part) else part
+
+        args, kwargs = filled(self.arguments)
+        return self.fn(*args, **kwargs)
+
+    def __dask_tokenize__(self) -> Any:
+        return (self.fn.__module__, self.__name__, content_token(self.arguments))
 
 
 def derive(fn: Callable, *args: Any) -> Any:
@@ -184,9 +256,10 @@ def content_token(value: Any) -> str:
     if is_dask_collection(value):
         return tokenize(value)
     if isinstance(value, (list, tuple)):
-        return tokenize([content_token(v) for v in value])
+        # p[[0, 1]] is not p[0, 1].
+        return tokenize(type(value).__name__, [content_token(v) for v in value])
     if isinstance(value, dict):
-        return tokenize(sorted((str(k), content_token(v)) for k, v in value.items()))
+        return tokenize("dict", sorted((tokenize(k), content_token(v)) for k, v in value.items()))
     if isinstance(value, (ak.Array, ak.Record)):
         packed = ak.to_packed(value if isinstance(value, ak.Array) else ak.Array([value]))
         form, length, buffers = ak.to_buffers(packed)
@@ -213,7 +286,8 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
     -------
     Parameter
         Usable on either side of arithmetic with collections, in ufuncs, ``dak.where``,
-        ``dak.with_field``, ``dak.zip``, ``dak.map_partitions``, as ``p[0]``, and as ``wrt``.
+        ``dak.with_field``, ``dak.zip``, ``dak.map_partitions``, as ``p[0]``, and as ``wrt``. Among
+        themselves parameters go into NumPy's functions: ``np.sum(p**2)``, ``p @ covariance @ p``.
 
     Raises
     ------
@@ -245,7 +319,12 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
             f"a parameter is a number or an array of floating-point numbers, not {value!r}; "
             "convert integers with np.asarray(value, dtype=float)"
         )
-    value = ak.to_packed(value) if isinstance(value, ak.Array) else value
+    if isinstance(value, ak.Array):
+        value = copy.deepcopy(ak.to_packed(value))
+    elif isinstance(value, np.ndarray):
+        # Its name says what it holds.
+        value = np.array(value)
+        value.flags.writeable = False
     label = name or "parameter"
     # Nuisance parameters that all begin at 0 are not one.
     own = name or uuid.uuid4().hex

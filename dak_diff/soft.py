@@ -179,6 +179,11 @@ def soft_cut(values: Any, threshold: Any, width: Any) -> Any:
         for x, what in ((threshold, "threshold"), (width, "width")):
             if not isinstance(x, dak.Array):
                 _check_parameter(x, what)
+                if not isinstance(x, Parameter) and np.ndim(x):
+                    raise TypeError(
+                        f"beside a collection the {what} of soft_cut is a number, a parameter, or a "
+                        "collection with the same partitions: make one with dak.from_awkward"
+                    )
         _check_partitions("soft_cut", *lazy)
         return dak.map_partitions(
             _logistic, values, threshold, width, label="soft-cut", output_divisions=1, traverse=False

@@ -15,6 +15,7 @@ import dask_awkward as dak
 import numpy as np
 from dask_awkward.lib import core as _core
 
+from dak_diff.engine.item_types import item_types
 from dak_diff.graph.sums import tree_over
 from dak_diff.graph.tasks import stop
 
@@ -190,7 +191,7 @@ def _reduced(x: dak.Array, axis: int | None, name: str, of_moments: Callable) ->
 
 
 def _holds_numbers(meta: ak.Array) -> bool:
-    if ak.fields(meta) or "string" in str(ak.type(meta)) or "bytes" in str(ak.type(meta)):
+    if ak.fields(meta) or item_types(meta) & {"string", "bytes"}:
         return False
     try:
         ak.sum(meta, axis=None)
@@ -265,7 +266,7 @@ def _in_double(x: ak.Array) -> ak.Array:
 
 
 def _is_complex(x: ak.Array) -> bool:
-    return "complex" in str(ak.type(x))
+    return bool(item_types(x) & {"complex64", "complex128"})
 
 
 def _square(x: ak.Array) -> ak.Array:

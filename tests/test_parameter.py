@@ -314,6 +314,99 @@ def test_the_truth_of_a_comparison_is_not_known():
         bool(dd.parameter(AT) > 0)
 
 
+COVARIANCE = np.array([[2.0, 0.5], [-0.25, 1.5]])
+FUNCTIONS = {
+    "sum": lambda a, t: np.sum(t**2) * a,
+    "quadratic form": lambda a, t: t @ COVARIANCE @ t,
+    "norm": lambda a, t: np.linalg.norm(t),
+    "where": lambda a, t: np.where(a > 0, a**2, a) + np.where(t[1] > 0, a, t[1]),
+    "clip": lambda a, t: np.clip(a, -1, 1) * np.clip(t[0], 0.75, 2),
+    "stack": lambda a, t: np.stack([a, t[0], a * t[1]]) @ np.array([1.0, 2.0, 4.0]),
+    "interp": lambda a, t: np.interp(a, xp=[0.0, 1.0, 2.0], fp=[0.0, 3.0, 4.0]),
+    "einsum": lambda a, t: np.einsum("i,ij,j->", t, COVARIANCE, t) * a,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_numpy(name):
+    fn, at = FUNCTIONS[name], (0.3, np.array([0.5, -1.25]))
+    a, t = dd.parameter(at[0], name="a"), dd.parameter(at[1], name="t")
+    value, gradient = dask.compute(*dd.value_and_grad(fn(a, t), [a, t], disconnected="zero"))
+    assert value == fn(*at)
+    for i, along in enumerate(((1.0, np.zeros(2)), (0.0, np.array([1.0, 0.0])), (0.0, np.array([0.0, 1.0])))):
+        want = central_difference(fn, at, along)
+        assert (gradient[0], *gradient[1])[i] == pytest.approx(want.item(), rel=1e-8, abs=1e-9)
+
+
+def test_a_constraint_by_hand():
+    """The Hessian of t^T C t is C + C^T."""
+    t = dd.parameter(np.array([0.5, -1.25]), name="t")
+    np.testing.assert_allclose(
+        dd.hessian(t @ COVARIANCE @ t, t).compute(), COVARIANCE + COVARIANCE.T, rtol=1e-15
+    )
+
+
+def test_names_tell_which_argument_is_the_parameter():
+    p = dd.parameter(2.0, name="p")
+    assert np.where(p > 0, p, 0).name != np.where(p > 0, 0, p).name
+    assert np.where(p > 0, p, 0).name == np.where(p > 0, p, 0).name
+
+
+KEYS = {
+    "row": 1,
+    "element": (1, 0),
+    "rows": [1, 0],
+    "rows as an array": np.array([1, 0]),
+    "one row": [1],
+    "slice": slice(1, 2),
+    "mask": np.array([True, False]),
+    "new axis": (None, 1),
+    "both rows": ([1, 0],),
+}
+
+
+def test_names_tell_the_keys():
+    """A list is one key, a tuple several."""
+    m = dd.parameter(np.array([[1.0, 2.0], [3.0, 4.0]]), name="m")
+    names = {key: m[KEYS[key]].name for key in KEYS}
+    assert len(set(names.values())) == len(KEYS)
+    rows, element = dask.compute(m[[1, 0]], m[1, 0])
+    assert rows.tolist() == [[3.0, 4.0], [1.0, 2.0]]
+    assert element == 3.0
+
+
+def test_a_parameter_does_not_see_what_becomes_of_an_array():
+    for array, element in ((np.array([1.0, 2.0]), 0), (ak.from_numpy(np.array([1.0, 2.0])), 0)):
+        p = dd.parameter(array, name="w")
+        np.asarray(array)[element] = 10.0
+        assert np.sum(np.asarray(p.value)) == 3.0
+    with pytest.raises(ValueError, match="read-only"):
+        dd.parameter(np.array([1.0, 2.0])).value[0] = 3.0
+
+
+@pytest.mark.parametrize("options", [{"where": False}, {"dtype": np.float32}, {"casting": "no"}], ids=str)
+def test_options_of_ufuncs_are_not_dropped(options):
+    with pytest.raises(TypeError, match=f"numpy.add of a parameter takes no {next(iter(options))}="):
+        np.add(dd.parameter(1.0), 1.0, **options)
+
+
+def test_what_numpy_asks_of_a_parameter_is_known():
+    t = dd.parameter(np.array([0.5, -1.25]), name="t")
+    assert (np.shape(t), np.ndim(t), np.size(t)) == ((2,), 1, 2)
+
+
+def test_functions_of_numpy_that_a_parameter_cannot_have(x):
+    p, t = dd.parameter(0.5, name="p"), dd.parameter(np.array([0.5, -1.25]), name="t")
+    with pytest.raises(TypeError, match=r"no collections beside them: use dak\.where"):
+        np.where(x > 1, p, x)
+    with pytest.raises(TypeError, match="no collections beside them"):
+        np.stack([p, dak.sum(x)])
+    with pytest.raises(TypeError, match=r"several results: take them by index, p\[:2\]"):
+        np.split(t, 2)
+    with pytest.raises(TypeError, match=r"np\.stack\(\[p, q\]\) is lazy"):
+        np.asarray(p)
+
+
 def fill_with_value(array, p):
     return ak.fill_none(array, p.value)
 

@@ -76,7 +76,7 @@ class ArrayModule:
             if isinstance(value, Traced):
                 raise NoRuleError(
                     f"no derivative rule for {full_name}. Write it with operations of the documented "
-                    "map, or keep what depends on wrt out of it."
+                    "map (docs/reference/operations.md), or keep what depends on wrt out of it."
                 )
             return value
 
@@ -203,9 +203,8 @@ class ArrayModule:
         if axis is None:
             arrays, axis = [self.ravel(x) for x in arrays], 0
         values = [self._value(x) for x in arrays]
-        if not any(isinstance(x, Traced) for x in values):
-            return self._wrap(self.base.concatenate(values, axis=axis))
-        return self._wrap(structure.concatenate(*values, axis=axis))
+        joined = self._wrap(structure.concatenate(*values, axis=axis))
+        return joined if dtype is None else joined.astype(dtype)
 
     concat = concatenate
 

@@ -313,9 +313,12 @@ def diff_backend(base: Backend | None = None) -> DiffBackend:
 
 def _make_backend(base: Backend) -> DiffBackend:
     if base.name not in BACKENDS:
-        raise TypeError(
-            f"arrays of the {base.name} backend are not differentiated: move them, ak.to_backend(x, 'cpu')"
+        hint = (
+            "map_partitions calls a function with them where no meta is given: meta=, of what it returns"
+            if not base.nplike.known_data
+            else "move them, ak.to_backend(x, 'cpu')"
         )
+        raise TypeError(f"arrays of the {base.name} backend are not differentiated: {hint}")
     label = type(base).__name__.removesuffix("Backend")
     buffer_type: Any = type(f"{label}Buffer", (Buffer,), {"__slots__": ()})
     numbers.Real.register(buffer_type)  # overloads of behaviors ask for it: vector * number

@@ -141,8 +141,8 @@ class Buffer(NDArrayOperatorsMixin):
         return self if self.active else type(self)(self.value.view(dtype))
 
     def reshape(self, *shape: Any) -> Buffer:
-        shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        return type(self)(reshape(self.value, shape=tuple(shape)))
+        new = shape[0] if len(shape) == 1 and np.iterable(shape[0]) else shape
+        return type(self)(reshape(self.value, shape=tuple(new)))
 
     def ravel(self) -> Buffer:
         return self.reshape(-1)

@@ -20,14 +20,16 @@ __all__ = ["watch_corrections"]
 _lock = threading.Lock()
 
 
-def watch_corrections() -> None:
-    """Let corrections refuse what depends on ``wrt`` in words: once, if there are any."""
+def watch_corrections() -> bool:
+    """Let corrections refuse what depends on ``wrt`` in words: once, if there are any; whether it was now."""
     module: Any = sys.modules.get("correctionlib.highlevel")
     upstream = getattr(module, "_wrap_awkward", None)
-    if upstream is not None and not hasattr(upstream, "knows_dak_diff"):
-        with _lock:
-            if not hasattr(module._wrap_awkward, "knows_dak_diff"):
-                module._wrap_awkward = _refusing(upstream)
+    if upstream is None or hasattr(upstream, "knows_dak_diff"):
+        return False
+    with _lock:
+        if not hasattr(module._wrap_awkward, "knows_dak_diff"):
+            module._wrap_awkward = _refusing(upstream)
+    return True
 
 
 def _refusing(upstream: Callable) -> Callable:

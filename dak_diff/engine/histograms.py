@@ -162,12 +162,14 @@ def _inner(histogram: Any) -> tuple[slice, ...]:
 _lock = threading.Lock()
 
 
-def watch_fills() -> None:
-    """Let histograms be filled with, and scaled by, what carries a derivative: once, if there are any."""
+def watch_fills() -> bool:
+    """Let histograms be filled with, and scaled by, what carries a derivative: once; whether it was now."""
     cls = histogram_types()
-    if cls and not hasattr(cls.fill, "knows_dak_diff"):
-        with _lock:
-            _patch(cls)
+    if not cls or hasattr(cls.fill, "knows_dak_diff"):
+        return False
+    with _lock:
+        _patch(cls)
+    return True
 
 
 def _patch(cls: Any) -> None:

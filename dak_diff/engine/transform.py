@@ -44,6 +44,7 @@ __all__ = [
     "pullback",
     "pushforward",
     "used_primitives",
+    "watching",
 ]
 
 METHODS = ("auto", "dual", "complex-step")
@@ -65,7 +66,7 @@ def pushforward(fn: Callable, args: tuple, method: str = "auto", owner: str = ""
     """
     level = new_level()
     width = max((pair.width for pair in _pairs(args, owner)), default=1)
-    out = fn(*(lift(arg, level, method, owner) for arg in args))
+    out = watching(lambda: fn(*(lift(arg, level, method, owner) for arg in args)))
     return lower(out, level, width, owner)
 
 
@@ -94,10 +95,19 @@ def lift(value: Any, level: int, method: str, owner: str = "") -> Any:
     return _map_active(value, owner, lambda leaf, tangents: dual(level, leaf, tangents, method))
 
 
-def _watch_libraries() -> None:
-    watch_fills()
-    watch_vectors()
-    watch_corrections()
+def _watch_libraries() -> bool:
+    return any([watch_fills(), watch_vectors(), watch_corrections()])
+
+
+def watching(attempt: Callable[[], Any]) -> Any:
+    """What ``attempt()`` gives; once more if it failed, and was the one to load a library to be watched."""
+    _watch_libraries()
+    try:
+        return attempt()
+    except Exception:
+        if not _watch_libraries():
+            raise
+        return attempt()
 
 
 def _map_active(value: Any, owner: str, on_active: Callable[[Any, tuple], Any]) -> Any:
@@ -264,6 +274,10 @@ class Taping:
 
 def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, Callable]:
     """The value of ``fn(*primals)``, and its pullback: leaves of the value to leaves of ``primals``."""
-    taping = Taping(method)
-    (value,), transpose = taping.finish((fn(*taping.watch(primals)),))
+
+    def taped() -> tuple[tuple, Transpose]:
+        taping = Taping(method)
+        return taping.finish((fn(*taping.watch(primals)),))
+
+    (value,), transpose = watching(taped)
     return value, lambda cotangents, consume=False: transpose((cotangents,), consume)[0]

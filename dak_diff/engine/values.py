@@ -221,6 +221,8 @@ def is_active(value: Any) -> bool:
         value = tuple(value.values())
     if isinstance(value, (tuple, list)):
         return any(map(is_active, value))
+    if isinstance(value, histogram_types()):
+        return any(isinstance(leaf, Traced) for leaf in contents(value))
     return isinstance(value, Buffer) and value.active
 
 

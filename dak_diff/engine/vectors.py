@@ -21,13 +21,15 @@ __all__ = ["watch_vectors"]
 _lock = threading.Lock()
 
 
-def watch_vectors() -> None:
-    """Let operands of vector have one library: once, if there are any."""
+def watch_vectors() -> bool:
+    """Let operands of vector have one library: once, if there are any; whether it was now."""
     cls = loaded("vector.backends.awkward", "VectorAwkward")
-    if cls and not hasattr(cls.lib.fget, "knows_dak_diff"):
-        with _lock:
-            if not hasattr(cls.lib.fget, "knows_dak_diff"):
-                cls.lib = property(_shared_library(cls.lib.fget))
+    if not cls or hasattr(cls.lib.fget, "knows_dak_diff"):
+        return False
+    with _lock:
+        if not hasattr(cls.lib.fget, "knows_dak_diff"):
+            cls.lib = property(_shared_library(cls.lib.fget))
+    return True
 
 
 def _shared_library(upstream: Callable[[Any], Any]) -> Callable[[Any], Any]:

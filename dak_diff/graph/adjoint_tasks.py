@@ -13,7 +13,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from dak_diff.engine.transform import Taping, Transpose
+from dak_diff.engine.transform import Taping, Transpose, watching
 from dak_diff.engine.values import Cotangents, derivative_like, leaf_values, match_leaves, separated, settled
 from dak_diff.graph.forwarded import Forwarded, keep_values, pick_value
 from dak_diff.graph.tasks import any_typetracer, noting, on_typetracers, select
@@ -107,9 +107,13 @@ class ForwardSegment:
 
     def linearize(self, inputs: tuple) -> tuple[tuple, Transpose]:
         """The results, and the transpose to the active inputs and watched steps, in this order."""
-        taping = Taping(self.method)
-        lifted = tuple(taping.watch(v) if on else v for v, on in zip(inputs, self.active, strict=True))
-        return taping.finish(self._run(lifted, taping.watch))
+
+        def taped() -> tuple[tuple, Transpose]:
+            taping = Taping(self.method)
+            lifted = tuple(taping.watch(v) if on else v for v, on in zip(inputs, self.active, strict=True))
+            return taping.finish(self._run(lifted, taping.watch))
+
+        return watching(taped)
 
     def _run(self, inputs: tuple, watch: Callable | None = None) -> tuple:
         remaining = _uses(self.steps, self.outputs)

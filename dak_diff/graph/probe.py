@@ -23,6 +23,7 @@ from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardInputLayer, AwkwardTreeReductionLayer
 
+from dak_diff.engine.item_types import item_types
 from dak_diff.engine.transform import used_primitives
 from dak_diff.engine.values import Pair, is_float, leaf_values
 from dak_diff.errors import NoRuleError
@@ -56,7 +57,7 @@ def may_be_float(value: Any) -> bool:
     """False only if the value has leaves and none is floating point."""
     if isinstance(value, Pair):
         return may_be_float(value.primal)
-    if isinstance(value, (ak.Array, ak.Record)) and "unknown" in str(ak.type(value)):
+    if isinstance(value, (ak.Array, ak.Record)) and "unknown" in item_types(value):
         return True
     if isinstance(value, (bool, int, np.integer, np.bool_)):
         return False
@@ -187,7 +188,7 @@ def evaluate(
             raise NotImplementedError("a source without meta")
         return _length_zero(layer.io_func.mock())
     if isinstance(layer, Blockwise):
-        operands = [_operand(name, index, layer, values) for name, index in layer.indices]
+        operands = [_operand(name, index, values) for name, index in layer.indices]
         return wrap(CallTask(layer.task))(*operands)
     layer = layer.tree if isinstance(layer, ExpandedTree) else layer
     if isinstance(layer, AwkwardTreeReductionLayer):
@@ -218,7 +219,7 @@ class _Keys:
         return isinstance(name, str) and name in self.graph.layers
 
 
-def _operand(name: Any, index: Any, layer: Blockwise, values: Mapping[str, Any]) -> Any:
+def _operand(name: Any, index: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(name, (TaskRef, Alias)):
         key = name.key
         return values[key[0] if isinstance(key, tuple) else key]

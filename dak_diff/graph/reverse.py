@@ -66,13 +66,11 @@ from dak_diff.graph.layers import (
 )
 from dak_diff.graph.seeds import Operand
 from dak_diff.graph.segments import Inputs, Node, gather, readers
-from dak_diff.graph.sums import is_sum_of_alike, is_sum_of_numbers
+from dak_diff.graph.sums import is_sum_of_alike, is_sum_of_numbers, node_size
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals, function_of
 from dak_diff.graph.wrt import Target
 
 __all__ = ["Reverse"]
-
-_SPLIT_EVERY = 8
 
 
 class Reverse:
@@ -92,8 +90,10 @@ class Reverse:
         self.activity, self.seed, self.keep = activity, seed, keep
         self.graph, self.expr, self.targets = activity.graph, activity.expr, activity.targets
         bases = [(t.base, t.columns) for t in self.targets]
+        self.node_size = node_size()
         # With the seed: a task that makes both passes knows it.
-        self.token = tokenize(activity.method, bases, self.expr.name, keep, activity.owner, seed.token)
+        of_activity = (activity.method, bases, self.expr.name, activity.owner)
+        self.token = tokenize(*of_activity, keep, seed.token, self.node_size)
         self.layers: dict[str, Any] = {}
         #: layer -> layer that gives its plain value in this graph
         self.values: dict[str, str] = {}
@@ -422,7 +422,7 @@ class Reverse:
             npartitions_input=blocks,
             concat_func=as_list,
             tree_node_func=SumCotangents(entry),
-            split_every=_SPLIT_EVERY,
+            split_every=self.node_size,
             tree_node_name=f"tree-node-{new}",
         )
         return new

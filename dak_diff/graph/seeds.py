@@ -9,7 +9,7 @@ import awkward as ak
 import dask_awkward as dak
 import numpy as np
 from dask._task_spec import DataNode, TaskRef
-from dask.base import is_dask_collection
+from dask.base import is_dask_collection, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.errors import StructureError
@@ -80,7 +80,7 @@ def as_operand(target: Target, tangent: Any, what: str = "tangent") -> Operand:
     if tangent.npartitions != target.collection.npartitions:
         raise StructureError(
             f"the {what} of {target.label} has {tangent.npartitions} partitions, "
-            f"wrt has {target.collection.npartitions}; they must be partitioned alike"
+            f"{target.label} has {target.collection.npartitions}; they must be partitioned alike"
         )
     return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask)
 
@@ -97,7 +97,8 @@ def _single(target: Target, tangent: Any, what: str) -> Operand:
         not isinstance(value, ak.Array) and np.shape(value) != np.shape(tangent)
     ):
         raise StructureError(f"the {what} of {target.label} must be as its value, {value!r}, not {tangent!r}")
-    tangent = tangent if isinstance(tangent, ak.Array) else np.asarray(tangent, dtype=float)
+    # A copy: its token says what it holds now.
+    tangent = tangent if isinstance(tangent, ak.Array) else np.array(tangent, dtype=float)
     return Operand(content_token(tangent), literal=tangent)
 
 
@@ -105,8 +106,8 @@ def _check_types(target: Target, tangent: Any, what: str) -> None:
     mine, theirs = (c._meta.layout.form.type for c in (target.collection, tangent))
     if not mine.is_equal_to(theirs, all_parameters=False):
         raise StructureError(
-            f"the {what} of {target.label} has type {theirs}, wrt has {mine}; they must be the same. "
-            "dak.values_astype changes the numbers, dak.zip the structure."
+            f"the {what} of {target.label} has type {theirs}, {target.label} has {mine}; they must be the "
+            "same. dak.values_astype changes the numbers, dak.zip the structure."
         )
 
 
@@ -132,7 +133,7 @@ def _split(target: Target, tangent: ak.Array, what: str) -> dak.Array:
             f"cannot split the {what} of {target.label} at partitions of unknown length. "
             "Call .eager_compute_divisions() on wrt first, or give a collection or a number."
         )
-    return from_pieces(pieces, meta, what, content_token(tangent) + f"-{wrt.npartitions}")
+    return from_pieces(pieces, meta, what, tokenize(content_token(tangent), wrt.divisions))
 
 
 def from_pieces(pieces: list, meta: ak.Array, label: str, token: str) -> dak.Array:

@@ -17,7 +17,12 @@ from dask_awkward.lib import core as _core
 from dak_diff.engine.histograms import axes_grow
 from dak_diff.engine.loaded import histogram_types
 
-__all__ = ["add_arrays", "is_sum_of_alike", "is_sum_of_numbers", "tree_over"]
+__all__ = ["add_arrays", "is_sum_of_alike", "is_sum_of_numbers", "node_size", "tree_over"]
+
+
+def node_size() -> int:
+    """How many partitions one node of a tree takes."""
+    return int(dask.config.get("awkward.aggregation.split-every", 8))
 
 
 def tree_over(
@@ -29,7 +34,7 @@ def tree_over(
     finalize_func: Callable | None = None,
 ) -> tuple[HighLevelGraph, str]:
     """The graph of a reduction over partitions, and the name of its layer; ``what`` is part of that."""
-    split_every = dask.config.get("awkward.aggregation.split-every", 8)
+    split_every = node_size()
     token = tokenize(partitions.name, *what, split_every)
     layer = AwkwardTreeReductionLayer(
         name=f"{label}-{token}",

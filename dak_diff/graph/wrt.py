@@ -15,6 +15,7 @@ from typing import Any
 import dask_awkward as dak
 from dask.blockwise import Blockwise
 
+from dak_diff.engine.nests import is_nest, map_parts
 from dak_diff.errors import StructureError
 from dak_diff.graph.probe import has_float
 from dak_diff.parameter import Parameter
@@ -71,10 +72,10 @@ def unflatten_nested(obj: Any, leaves: Iterable[Any]) -> Any:
     remaining = iter(leaves)
 
     def rebuild(part: Any) -> Any:
+        if is_nest(part):
+            return map_parts(part, rebuild)
         if isinstance(part, Mapping):
             return {key: rebuild(value) for key, value in part.items()}
-        if isinstance(part, (list, tuple)):
-            return type(part)(rebuild(value) for value in part)
         return next(remaining)
 
     return rebuild(obj)

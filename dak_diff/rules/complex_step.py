@@ -115,7 +115,7 @@ def complex_step_partial(ufunc: np.ufunc, args: tuple, i: int, out: Any, formula
     if complex_data:
         raise ComplexStepError(
             f"no derivative formula for {ufunc.__name__}, and a complex step cannot differentiate "
-            f"it at complex values (argument {i}). Register a formula with dak_diff.rules."
+            f"it at complex values (argument {i}). Give it a rule with dak_diff.custom_jvp."
         )
     xp = namespace(*args)
     single = dtype_of(args[i]) == np.float32
@@ -177,5 +177,5 @@ def _check_slope(ufunc: np.ufunc, args: tuple, i: int, out: Any, partial: Any) -
 def _refused(ufunc: np.ufunc, i: int, what: str, where: Any) -> NoRuleError:
     return NoRuleError(
         f"no derivative formula for {ufunc.__name__} (argument {i}), and its complex loop {what} "
-        f"at {int(where.sum())} of the points asked for. Register a formula with dak_diff.rules."
+        f"at {int(where.sum())} of the points asked for. Give it a rule with dak_diff.custom_jvp."
     )

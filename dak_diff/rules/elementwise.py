@@ -51,7 +51,7 @@ class Scale(Primitive):
     def impl(self, p: Any, t: Any, *, mutual: bool = False) -> Any:
         xp = namespace(p, t)
         if getattr(p, "dtype", None) == np.bool_:
-            return xp.where(p, t, xp.zeros((), dtype=t.dtype)) if hasattr(t, "dtype") else p * t
+            return xp.where(p, t, xp.zeros((), dtype=t.dtype))[()] if hasattr(t, "dtype") else p * t
         with np.errstate(all="ignore"):
             product = p * t
             # One cheap sum tells whether any element can be 0 * inf or 0 * nan.
