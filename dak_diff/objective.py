@@ -77,9 +77,9 @@ def objective(
     names; nothing is built again. Units: those of ``loss``; per unit of the parameter. Kinks and ties:
     see docs/explain/kinks.md. Memory: one value and one gradient are remembered.
 
-    A value may change numbers, but no types: what is an integer at the values that the parameters were
-    made with and no integer elsewhere is an error, and the columns found at these values are those that are
-    read.
+    The graph is built once, at the values that the parameters have now. At other values it may give other
+    numbers but not other types: what gave integers then and floating-point numbers later is an error. The
+    columns that it reads are those found then.
 
     Examples
     --------

@@ -316,10 +316,6 @@ def _differentiated(ufunc):
     return BY_NAME[f"{ufunc.__name__}(x, y)" if ufunc in BINARY else "ldexp(x, n)"]
 
 
-def _of_integers(ufunc):
-    return Case("", lambda *xs: ufunc(*map(integers, xs)), _inputs(ufunc))
-
-
 def _product(name):
     """Products of vectors beside `matmul`, which serves for them."""
     return refused(name, lambda x, y: getattr(np, name)(x, y), np.eye(2), np.full((2, 2), 1.5))

@@ -427,3 +427,31 @@ def test_arrays_of_the_jax_backend_say_where_to_go():
     ak.jax.register_and_check()
     with pytest.raises(TypeError, match=r"ak\.to_backend\(x, 'cpu'\)"):
         eager.jvp(lambda x: ak.sum(x, axis=1), (ak.to_backend(X, "jax"),))
+
+
+def product(x, y, *, power=1):
+    """x times a power of y."""
+    return ak.sum(x * y**power)
+
+
+def test_arguments_by_number():
+    x, y = ak.Array([1.0, 2.0]), ak.Array([3.0, 5.0])
+    assert eager.grad(product, -1)(x, y).to_list() == [1.0, 2.0]
+    by_x, by_y = eager.grad(product, argnums=(0, 1))(x, y, power=2)
+    assert by_x.to_list() == [9.0, 25.0]
+    assert by_y.to_list() == [6.0, 20.0]
+    value, (by_y,) = eager.value_and_grad(product, argnums=(1,))(x, y)
+    assert (value, by_y.to_list()) == (13.0, [1.0, 2.0])
+    for wrong in (2, -3):
+        with pytest.raises(ValueError, match=f"no argument {wrong} to differentiate by: 2 were given"):
+            eager.grad(product, wrong)(x, y)
+
+
+def test_a_gradient_is_called_as_its_function():
+    gradient = eager.grad(product)
+    assert (gradient.__name__, gradient.__doc__) == ("product", product.__doc__)
+
+
+def test_a_complex_value_has_no_gradient():
+    with pytest.raises(TypeError, match="real number"):
+        eager.grad(lambda x: ak.sum(x * 1j))(ak.Array([1.0]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import awkward as ak
+import cloudpickle
 import dask
 import dask_awkward as dak
 import numpy as np
@@ -543,3 +546,19 @@ def test_a_loss_that_sees_its_parameter_in_cuts_alone():
         dd.objective(loss, cut)
     assert dd.objective(loss, cut, disconnected="zero").grad([1.5]) == 0.0
     assert dd.grad(loss, cut).compute() == 0.0
+
+
+def test_it_travels_between_processes():
+    x, p = dak.from_awkward(ak.Array([1.0, 2.0, 3.0]), 2), dd.parameter(1.0, name="p")
+    f = dd.objective(dak.sum((x - p) ** 2), p, persist=True)
+    assert f(2.0) == 2.0
+    for there in (pickle.loads(cloudpickle.dumps(f)), copy.deepcopy(f)):
+        assert there.value_and_grad([0.0]) == (14.0, np.array([-12.0]))
+
+
+def test_a_complex_loss_is_refused():
+    z, p = dak.from_awkward(ak.Array([1 + 2j, 3 - 1j]), 2), dd.parameter(1.0, name="p")
+    for build in (dd.grad, dd.value_and_grad):
+        with pytest.raises(TypeError, match=r"grad needs a real number.*real part"):
+            build(dak.sum(z * p), p)
+    assert dd.grad(dak.sum(np.abs(z * p) ** 2), p).compute() == pytest.approx(30.0)

@@ -487,3 +487,14 @@ def test_cut_without_width(width):
             soft_cut(values, 1.0, width)
     with pytest.raises(ValueError, match="a hard cut is"):
         soft_cut(collection(FLAT, [12]), 1.0, dd.parameter(width))
+
+
+def test_cut_takes_no_array_in_memory_beside_a_collection():
+    """It would be broadcast anew in every partition."""
+    pt = collection(ak.Array([10.0, 20.0, 30.0, 40.0]), [2, 2])
+    for options in (
+        {"threshold": np.array([10.0, 20.0])},
+        {"threshold": 25.0, "width": ak.Array([1.0, 2.0])},
+    ):
+        with pytest.raises(TypeError, match=r"collection with the same partitions: make one with dak"):
+            dd.soft_cut(pt, **{"width": 1.0, **options})

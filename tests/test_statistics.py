@@ -252,3 +252,15 @@ def test_refused(array, axis, message):
 def test_arrays_in_memory_are_refused():
     with pytest.raises(TypeError, match=r"std takes a dask_awkward\.Array, not Array; in memory use ak\.std"):
         std(JAGGED)
+
+
+@pytest.mark.parametrize("words", ["complex of things", "length of the string", "bytes read", "0 = unknown"])
+def test_what_a_column_says_of_itself_is_no_type(words):
+    numbers = ak.Array([1.0, 2.0, 4.0])
+    x = dak.from_awkward(ak.with_parameter(numbers, "__doc__", words), 2)
+    mean = dd.mean(x).compute()
+    assert mean == 7 / 3
+    assert mean.dtype == np.float64
+    counts = dak.from_awkward(ak.with_parameter(ak.Array([1, 2, 3]), "__doc__", words), 1)
+    with pytest.raises(TypeError, match="floating-point"):
+        dd.grad(dak.sum(counts * 1.0), counts)

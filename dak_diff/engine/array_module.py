@@ -36,6 +36,23 @@ _ZERO_BY_NATURE = frozenset(
 )
 
 
+def _reducer(name: str) -> Callable:
+    def method(
+        self: ArrayModule,
+        x: Any,
+        axis: Any = None,
+        *,
+        keepdims: bool = False,
+        out: Any = None,
+        dtype: Any = None,
+        **options: Any,
+    ) -> Any:
+        options = options if dtype is None else {**options, "dtype": dtype}
+        return self._reduce(name, x, axis, keepdims, out, options)
+
+    return method
+
+
 class ArrayModule:
     """The functions of one base module (numpy, cupy), on buffers.
 
@@ -296,31 +313,19 @@ class ArrayModule:
 
     # ---------------------------------------------------------------- reductions of rectilinear arrays
 
-    def sum(
-        self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None, dtype: Any = None
-    ) -> Any:
-        return self._reduce("sum", x, axis, keepdims, out, {} if dtype is None else {"dtype": dtype})
-
-    def prod(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return self._reduce("prod", x, axis, keepdims, None, {})
-
-    def min(self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-        return self._reduce("min", x, axis, keepdims, out, {})
-
-    def max(self, x: Any, axis: Any = None, keepdims: bool = False, out: Any = None) -> Any:
-        return self._reduce("max", x, axis, keepdims, out, {})
-
+    sum, prod, min, max = map(_reducer, ("sum", "prod", "min", "max"))
     amin, amax = min, max
 
-    def mean(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        axes = range(x.ndim) if axis is None else np.atleast_1d(axis)
-        return self.sum(x, axis=axis, keepdims=keepdims) / math.prod(x.shape[a] for a in axes)
-
-    def _reduce(self, name: str, x: Any, axis: Any, keepdims: bool, out: Any, kwargs: dict) -> Any:
+    def _reduce(self, name: str, x: Any, axis: Any, keepdims: bool, out: Any, options: dict) -> Any:
         value = self._value(x)
         function = getattr(self.base, name)
         if out is not None or not isinstance(value, Traced):
-            return self._plainly(name, function)(x, axis=axis, keepdims=keepdims, out=out, **kwargs)
+            return self._plainly(name, function)(x, axis=axis, keepdims=keepdims, out=out, **options)
+        if unknown := options.keys() - {"dtype"}:
+            raise NoRuleError(
+                f"no derivative rule for numpy.{name} with {', '.join(sorted(unknown))}=. "
+                "Use np.where before it, or np.maximum and np.minimum after it."
+            )
         shape = np.shape(value)
         reduced = range(len(shape)) if axis is None else [a % len(shape) for a in np.atleast_1d(axis)]
         kept = [a for a in range(len(shape)) if a not in reduced]
@@ -332,7 +337,7 @@ class ArrayModule:
 
         def call(_: Any) -> Any:
             # NumPy's order of summation depends on the shape: reduce what the user reduces.
-            return function(raw(value), axis=axis, **kwargs).reshape(-1)
+            return function(raw(value), axis=axis, **options).reshape(-1)
 
         out = REDUCERS[name](flat, call=call, segments=Segments(offsets))
         final = (
@@ -340,7 +345,7 @@ class ArrayModule:
         )
         return self._wrap.of(structure.reshape(out, shape=tuple(final)))
 
-    def cumsum(self, x: Any, axis: int | None = None, out: Any = None) -> Any:
+    def cumsum(self, x: Any, axis: int | None = None, *, out: Any = None) -> Any:
         if not (isinstance(x, self._wrap) and x.active):
             return self._plainly("cumsum", self.base.cumsum)(x, axis=axis, out=out)
         flat = self.ravel(x) if axis is None else x

@@ -49,7 +49,8 @@ def plain(obj: Any, what: str) -> Any:
 def lost(what: str) -> NoRuleError:
     return NoRuleError(
         f"no derivative rule for {what}: the value depends on wrt, and its derivative would be lost. "
-        f"Keep it an array and use NumPy or Awkward functions on it, or keep what depends on wrt out."
+        "Stay in arrays (NumPy or Awkward functions), or compute it from dak_diff.stop_gradient(x) if a "
+        "constant is meant."
     )
 
 

@@ -51,8 +51,9 @@ def _formula(method: Callable) -> Callable:
         except TypeError as error:
             raise NoRuleError(f"no derivative rule for numpy.{name} with these arguments: {error}") from None
         value = function(*self._values(raw, args), **self._values(raw, kwargs))
-        meant = structure.reshape(self._value(method(self, *args, **kwargs)), shape=np.shape(value))
-        return self._wrap.of(structure.restated(meant, value=value))
+        with np.errstate(all="ignore"):
+            meant = self._value(method(self, *args, **kwargs))
+        return self._wrap.of(structure.restated(structure.reshape(meant, shape=np.shape(value)), value=value))
 
     return call
 
@@ -108,10 +109,13 @@ class NumpyFunctions(ArrayModule):
     # ---------------------------------------------------------------- statistics
 
     @_formula
+    def mean(self, a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return np.sum(a, axis=axis, keepdims=keepdims) / _count(a, axis)
+
+    @_formula
     def var(self, a: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
-        squares = _squared(a - np.mean(a, axis=axis, keepdims=True))
-        count = math.prod(a.shape if axis is None else [a.shape[i] for i in np.atleast_1d(axis)])
-        return np.sum(squares, axis=axis, keepdims=keepdims) / (count - ddof)
+        squares = _squared(a - self.mean(a, axis, keepdims=True))
+        return np.sum(squares, axis=axis, keepdims=keepdims) / (_count(a, axis) - ddof)
 
     @_formula
     def std(self, a: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
@@ -120,7 +124,7 @@ class NumpyFunctions(ArrayModule):
     @_formula
     def average(self, a: Any, axis: Any = None, weights: Any = None, *, keepdims: bool = False) -> Any:
         if weights is None:
-            return np.mean(a, axis=axis, keepdims=keepdims)
+            return self.mean(a, axis, keepdims=keepdims)
         if np.ndim(weights) == 1 < np.ndim(a):
             weights = np.reshape(weights, [-1 if i == axis % np.ndim(a) else 1 for i in range(np.ndim(a))])
         weights = np.broadcast_to(weights, np.shape(a))
@@ -244,6 +248,10 @@ class NumpyFunctions(ArrayModule):
         positions = raw(self._value(x))
         length = max(int(positions.max()) + 1 if len(positions) else 0, minlength)
         return self._wrap.of(structure.scatter_add(self._value(weights), key=positions, shape=(length,)))
+
+
+def _count(x: Any, axis: Any) -> int:
+    return math.prod(x.shape if axis is None else [x.shape[i] for i in np.atleast_1d(axis)])
 
 
 def _squared(x: Any) -> Any:

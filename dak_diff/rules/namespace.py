@@ -15,7 +15,7 @@ _libraries: dict[type, ModuleType | Any] = {}
 
 
 def module_of(cls: type) -> ModuleType | Any:
-    """The library whose array class ``cls`` is, numpy for everything else (CuPy's names no namespace)."""
+    """The library that ``cls`` is the array class of, numpy for all else (CuPy has no namespace to ask)."""
     found = _libraries.get(cls)
     if found is None:
         library = sys.modules.get(cls.__module__.partition(".")[0])

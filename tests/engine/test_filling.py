@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import awkward as ak
 import numpy as np
 import pytest
 
+import dak_diff as dd
 from dak_diff import eager
 from dak_diff.errors import NoRuleError, StructureError
 
@@ -168,3 +172,36 @@ def test_tangents_of_another_shape():
         eager.vjp(filled, W)[1](filled(W, bh.axis.Regular(4, 0, 3)))
     with pytest.raises(StructureError, match="its axes and its storage"):
         eager.vjp(filled, W)[1](filled(W, storage=bh.storage.Weight()))
+
+
+def test_a_rule_is_asked_for_a_histogram_that_has_a_derivative():
+    @dd.custom_jvp
+    def total(histogram):
+        return histogram.sum(flow=True)
+
+    @total.defjvp
+    def total_jvp(primals, tangents):
+        return primals[0].sum(flow=True), 100.0 * tangents[0].sum(flow=True)
+
+    value, slope = eager.jvp(lambda w: total(filled(w)), (W,))
+    assert (value, slope) == (W.sum(), 100.0 * len(W))
+
+
+def test_a_library_that_the_function_itself_loads():
+    """The first fill of a process is watched, too."""
+    code = """
+import sys, numpy as np
+import dak_diff as dd
+from dak_diff import eager
+
+def filled(w):
+    import boost_histogram as bh
+    histogram = bh.Histogram(bh.axis.Regular(2, 0, 2))
+    histogram.fill(np.array([0.5, 1.5, 1.5]), weight=w)
+    return histogram.values()
+
+assert "boost_histogram" not in sys.modules
+print(eager.jvp(filled, (np.array([1.0, 2.0, 3.0]),))[1].tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[1.0, 2.0]\n"

@@ -145,6 +145,16 @@ def test_products_of_complex_numbers(subscripts):
     assert pulled.real == pytest.approx(np.vdot(weights, tangent).real, rel=1e-12)
 
 
+def test_values_are_numpys_in_half_precision():
+    x = np.full(1000, 1000.0, dtype=np.float16)
+    assert eager.jvp(np.mean, (x,))[0] == np.mean(x) == 1000
+
+
+def test_joined_arrays_have_the_type_that_is_asked_for():
+    value, tangent = eager.jvp(lambda x: np.concatenate([x, x], dtype=np.float32), (FLAT,))
+    assert value.dtype == tangent.dtype == np.float32
+
+
 def test_chi_square_by_hand():
     """d (r^T C r) / dr = (C + C^T) r."""
     weights = np.array([[2.0, 1.0], [0.0, 3.0]])
@@ -163,10 +173,13 @@ def test_the_slope_at_a_node_is_that_behind_it():
     [
         (lambda x: np.var(x, dtype=np.float32), "numpy.var with these arguments.*dtype"),
         (lambda x: np.einsum("...i->...", x), "numpy.einsum but with all indices"),
+        (lambda x: np.sum(x, where=x > 0), "numpy.sum with where="),
+        (lambda x: np.max(x, initial=9.0), "numpy.max with initial="),
+        (lambda x: np.mean(x, dtype=np.float32), "numpy.mean with these arguments.*dtype"),
         (lambda x: np.linalg.norm(x, 1), "linalg.norm but the square root"),
         (lambda x: np.interp(x, NODES, TABLE, period=3), "numpy.interp with these arguments.*period"),
     ],
-    ids=["dtype", "ellipsis", "one norm", "period"],
+    ids=["dtype", "ellipsis", "where", "initial", "dtype of a mean", "one norm", "period"],
 )
 def test_what_a_formula_does_not_say_is_refused(fn, words):
     with pytest.raises(NoRuleError, match=words):

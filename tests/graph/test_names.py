@@ -177,3 +177,24 @@ def test_layers_come_in_one_order_in_every_process():
         for seed in ("1", "2", "3")
     }
     assert len(orders) == 1
+
+
+def test_one_tangent_for_collections_with_other_partitions():
+    array, tangent = ak.Array([1.0, 2.0, 3.0, 4.0]), ak.Array([1.0, 0.5, 0.25, 2.0])
+    first, second = collection(array, [2, 2]), collection(array, [1, 3])
+    both = dask.compute(dd.jvp(first**2, first, tangent), dd.jvp(second**2, second, tangent))
+    for got in both:
+        assert got.to_list() == [2.0, 2.0, 1.5, 16.0]
+
+
+def test_the_width_of_trees_is_that_of_the_analysis():
+    """Two parameters of one value: the trees over 16 partitions differ with the configuration."""
+    x = collection(ak.Array(np.arange(16.0)), [1] * 16)
+    p = dd.parameter(2.0, name="p")
+    nodes = {}
+    for width in (2, 8):
+        with dask.config.set({"awkward.aggregation.split-every": width}):
+            gradient = dd.grad(dak.sum(x * p), p)
+            nodes[width] = len([k for k in gradient.dask if "tree-node-sum-cotangents" in str(k)])
+            assert gradient.compute() == 120.0
+    assert nodes[2] > nodes[8]
