@@ -16,6 +16,7 @@ import awkward as ak
 import numpy as np
 
 from dak_diff.engine.level import DIFFARRAY_LEVEL
+from dak_diff.engine.nests import is_nest, map_parts
 from dak_diff.engine.transform import check_method, lift, lower, pullback, pushforward
 from dak_diff.engine.values import (
     Pair,
@@ -26,7 +27,7 @@ from dak_diff.engine.values import (
     refuse_opaque,
     separated,
 )
-from dak_diff.rules.namespace import is_array
+from dak_diff.rules.namespace import is_array, kept
 
 __all__ = ["diffarray", "elementwise_grad", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
 
@@ -34,6 +35,11 @@ __all__ = ["diffarray", "elementwise_grad", "grad", "jvp", "primal", "tangent", 
 def _as_primals(primals: Any) -> tuple:
     primals = tuple(separated(p) for p in (primals if isinstance(primals, (tuple, list)) else (primals,)))
     return tuple(float(p) if type(p) is int else p for p in primals)
+
+
+def _as_now(primals: Any) -> Any:
+    """Arrays of NumPy may be written to before the pullback is called."""
+    return map_parts(primals, _as_now) if is_nest(primals) else kept(primals)
 
 
 def _require_float(primals: Any) -> None:
@@ -139,7 +145,7 @@ def vjp(fn: Callable, primals: Any, *, method: str = "auto") -> tuple[Any, Calla
     [[2.0, 4.0], [6.0]]
     """
     check_method(method)
-    primals = _as_primals(primals)
+    primals = _as_now(_as_primals(primals))
     _require_float(primals)
     value, pull = pullback(lambda *args: _looked_into(fn(*args)), primals, method)
 

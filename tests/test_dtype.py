@@ -11,6 +11,8 @@ from checks import numbers, type_of
 from helpers import METHODS, SPLITS, array_of, assert_close, collection
 
 import dak_diff as dd
+from dak_diff import eager
+from dak_diff.errors import StructureError
 
 SINGLE = {
     "ufuncs": lambda x: np.sin(x) * np.exp(-x) + x**3,
@@ -114,3 +116,23 @@ def test_truncation_to_integers_has_derivative_zero():
     x = collection(array_of("jagged"), SPLITS["3"])
     tangent = dd.jvp(dak.values_astype(x * 10, np.int64) * 0.5, x).compute()
     assert set(numbers(tangent)) == {0.0}
+
+
+def test_a_list_of_single_numbers_is_double():
+    x = ak.Array(np.array([1.0, 2.0, 4.0], dtype=np.float32))
+
+    def fn(x):
+        return ak.Array([ak.sum(x), ak.max(x)]) / 3
+
+    value, tangent = eager.jvp(fn, (x,))
+    assert value.type == fn(x).type == tangent.type
+    assert value.to_list() == fn(x).to_list()
+
+
+def test_integer_tangents_and_complex_ones():
+    x = np.array([1.0, 2.0])
+    _, tangent = eager.jvp(lambda x: x, (x,), (np.array([1, 2]),))
+    assert tangent.dtype == np.float64
+    for seed in (1j, np.array([1j, 1.0])):
+        with pytest.raises(StructureError, match="complex, its primal is not"):
+            eager.jvp(lambda x: x, (x,), (seed,))

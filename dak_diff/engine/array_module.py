@@ -15,7 +15,7 @@ import numpy as np
 
 from dak_diff.errors import NoRuleError
 from dak_diff.rules import structure
-from dak_diff.rules.namespace import is_array, owners
+from dak_diff.rules.namespace import is_array, kept, owners
 from dak_diff.rules.primitive import Traced, apply_ufunc, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
 
@@ -122,7 +122,7 @@ class ArrayModule:
         """The value of one argument; lists become arrays of the base."""
         if isinstance(x, self._any_buffer):
             return x.value
-        return self.base.asarray(x) if isinstance(x, (list, tuple)) else x
+        return self.base.asarray(x) if isinstance(x, (list, tuple)) else kept(x)
 
     def _here(self, x: Any) -> Any:
         """The value of one argument that must be an array of the base: numbers may be on the host."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import numbers
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
 
@@ -51,7 +52,7 @@ from awkward.record import Record
 from dak_diff.engine.buffer import Buffer, lost, plain
 from dak_diff.engine.numpy_functions import NumpyFunctions
 from dak_diff.errors import NoRuleError
-from dak_diff.rules.namespace import namespace
+from dak_diff.rules.namespace import kept, namespace
 from dak_diff.rules.primitive import Traced, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
 from dak_diff.rules.structure import index, move_like
@@ -71,6 +72,7 @@ __all__ = [
     "on_base",
     "pack",
     "positions",
+    "recording",
     "refuse_categorical_numbers",
     "refuse_in_arrays",
     "synchronize",
@@ -384,6 +386,19 @@ def _patch_awkward() -> None:
     highlevel.custom_reduce = _patched_reduce(highlevel.custom_reduce)
 
 
+_recording = threading.local()
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """While a tape is written: what it keeps of arrays of NumPy must not be written to afterwards."""
+    before, _recording.on = getattr(_recording, "on", False), True
+    try:
+        yield
+    finally:
+        _recording.on = before
+
+
 def _patched_to_layout(upstream: Callable) -> Callable:
     @wraps(upstream)
     def to_layout(
@@ -392,6 +407,8 @@ def _patched_to_layout(upstream: Callable) -> Callable:
     ) -> Any:  # fmt: skip
         if type(obj) in _refused:
             raise TypeError(_refused[type(obj)])
+        if isinstance(obj, np.ndarray) and getattr(_recording, "on", False):
+            obj = kept(obj)
         if isinstance(obj, (list, tuple)) and any(isinstance(x, Buffer) and x.ndim == 0 for x in obj):
             obj = _as_vector(obj)
         if not isinstance(obj, Buffer):
@@ -430,7 +447,9 @@ def _as_vector(numbers: Collection[Any]) -> Any:
     if any(np.ndim(x) for x in numbers):
         return numbers
     modules = [x.module for x in numbers if isinstance(x, Buffer)]
-    return next((m for m in modules if m.base is not np), modules[0]).stack(numbers)
+    vector = next((m for m in modules if m.base is not np), modules[0]).stack(numbers)
+    # As Awkward has it of a list of numbers.
+    return vector.astype(np.float64) if vector.dtype.kind == "f" else vector
 
 
 def _patched_broadcast(upstream: Callable) -> Callable:

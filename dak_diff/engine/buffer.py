@@ -18,7 +18,7 @@ from dak_diff.engine.dual import Dual
 from dak_diff.engine.level import DIFFARRAY_LEVEL
 from dak_diff.engine.loaded import histogram_types
 from dak_diff.errors import NoRuleError
-from dak_diff.rules.namespace import home, is_array
+from dak_diff.rules.namespace import home, is_array, kept
 from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import astype, index, reshape, transpose
 
@@ -124,6 +124,7 @@ class Buffer(NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, where: Any) -> Any:
+        where = tuple(map(kept, where)) if isinstance(where, tuple) else kept(where)
         return self.of(index(self.value, key=plain(where, "indexing by it")))
 
     def __setitem__(self, where: Any, what: Any) -> None:

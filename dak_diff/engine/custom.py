@@ -15,10 +15,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import awkward as ak
 import numpy as np
 
 from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.buffer import unwrap
+from dak_diff.engine.nests import is_nest
 from dak_diff.engine.transform import pullback
 from dak_diff.engine.values import (
     Kept,
@@ -123,8 +125,21 @@ class Rule(Primitive):
     def __reduce__(self) -> tuple:
         return (type(self), (self.function,))
 
+    def _refuse_closures(self, given: Any, result: Any) -> Any:
+        """What is active in a result though nothing that was given is: it came in by another way."""
+        levels = [leaf.level for leaf in given if isinstance(leaf, Traced)]
+        for leaf in leaf_values(result):
+            if isinstance(leaf, Traced) and leaf.level > max(levels, default=-1):
+                raise NoRuleError(
+                    f"{self.name!r} has a rule, but closes over a value that depends on wrt, whose "
+                    "derivative would be lost: make it an argument"
+                )
+        return result
+
     def _matched(self, call: Call, tangent: Any) -> Any:
         """The tangent of the result as a vector."""
+        if tangent is None:
+            raise StructureError(f"the jvp rule of {self.name!r} must return a tangent, not None")
         try:
             return vector(match_leaves(call.out, tangent))
         except StructureError as error:
@@ -135,7 +150,8 @@ class _JvpRule(Rule):
     """y_dot by the user's rule; x_bar is its transpose in the tangents."""
 
     def impl(self, *leaves: Any, call: Call) -> Any:
-        call.out = settled(separated(self.function.fn(*call.arguments(leaves))))
+        result = self.function.fn(*call.arguments(leaves))
+        call.out = settled(separated(self._refuse_closures(leaves, result)))
         return vector(float_leaves(call.out))
 
     def residuals(self, out: Any, args: tuple, params: dict, active: tuple, method: str) -> tuple:
@@ -152,7 +168,12 @@ class _JvpRule(Rule):
 
     def pull(self, residuals: tuple, cotangent: Any, active: tuple[bool, ...]) -> tuple:
         zeros = tuple(np.zeros_like(raw(leaf)) for leaf in residuals[1])
-        _, pull = pullback(lambda *tangents: wrapped(self.push(residuals, unwrap(tangents))), zeros)
+        at_zero, pull = pullback(lambda *tangents: wrapped(self.push(residuals, unwrap(tangents))), zeros)
+        if (abs(raw(unwrap(at_zero))) > 0).any():
+            raise StructureError(
+                f"the jvp rule of {self.name!r} is not linear in the tangents: it must return the tangent, "
+                "not the slope, and be zero where they are"
+            )
         pulled = pull({0: cotangent})
         return tuple(pulled.get(i) for i in range(len(zeros)))
 
@@ -161,7 +182,7 @@ class _VjpRule(Rule):
     """x_bar by the user's rule; y_dot is its transpose in the cotangent."""
 
     def impl(self, *leaves: Any, call: Call) -> Any:
-        out, call.kept = self._forward(call.arguments(leaves))
+        out, call.kept = self._refuse_closures(leaves, self._forward(call.arguments(leaves)))
         call.out = settled(separated(out))
         return vector(float_leaves(call.out))
 
@@ -203,6 +224,11 @@ class _VjpRule(Rule):
         found, start = {}, 0
         for i, (arg, cotangent) in enumerate(zip(args, cotangents, strict=True)):
             if cotangent is not None:
+                if isinstance(cotangent, (int, float)) and cotangent and _has_elements(arg):
+                    raise StructureError(
+                        f"the vjp rule of {self.name!r}, argument {i}: one number for an array; "
+                        "give each element its own"
+                    )
                 try:
                     matched = match_leaves(arg, cotangent, "cotangent")
                 except StructureError as error:
@@ -210,6 +236,10 @@ class _VjpRule(Rule):
                 found.update({start + leaf: value for leaf, value in matched.items()})
             start += len(leaf_values(arg))
         return found
+
+
+def _has_elements(arg: Any) -> bool:
+    return isinstance(arg, (ak.Array, ak.Record)) or is_nest(arg) or np.ndim(arg) > 0
 
 
 class RuledFunction:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dak_diff.engine.awkward_internals import is_absent, synchronize
+from dak_diff.engine.awkward_internals import is_absent, recording, synchronize
 from dak_diff.engine.corrections import watch_corrections
 from dak_diff.engine.dual import Dual, dual
 from dak_diff.engine.histograms import watch_fills
@@ -277,7 +277,8 @@ def pullback(fn: Callable, primals: tuple, method: str = "auto") -> tuple[Any, C
 
     def taped() -> tuple[tuple, Transpose]:
         taping = Taping(method)
-        return taping.finish((fn(*taping.watch(primals)),))
+        with recording():
+            return taping.finish((fn(*taping.watch(primals)),))
 
     (value,), transpose = watching(taped)
     return value, lambda cotangents, consume=False: transpose((cotangents,), consume)[0]

@@ -40,7 +40,7 @@ from dak_diff.engine.nests import is_nest, map_parts, named_parts
 from dak_diff.errors import StructureError
 from dak_diff.rules.namespace import home, is_array, moved, namespace
 from dak_diff.rules.primitive import Traced, dtype_of, raw
-from dak_diff.rules.structure import move_like, reshape, scatter_add
+from dak_diff.rules.structure import astype, move_like, reshape, scatter_add
 
 __all__ = [
     "Cotangents",
@@ -348,6 +348,8 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
     if isinstance(primal, histogram_types()):
         return match_contents(primal, tangent, what)
     mine = leaf_values(primal)
+    if _is_complex(tangent) and is_float(mine[0]) and not any(map(_is_complex, mine)):
+        raise StructureError(f"the {what} is complex, its primal is not")
     if not isinstance(tangent, (ak.Array, ak.Record)) and np.ndim(tangent) == 0:
         tangent = tangent.value if isinstance(tangent, Buffer) else tangent
         if isinstance(primal, (ak.Array, ak.Record)):
@@ -359,7 +361,15 @@ def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
         )
     if np.shape(tangent) != np.shape(primal):
         raise StructureError(f"the {what} has shape {np.shape(tangent)}, its primal {np.shape(primal)}")
-    return [move_like(t, home(raw(mine[0]))) for t in leaf_values(tangent)] if is_float(mine[0]) else [None]
+    if not is_float(mine[0]):
+        return [None]
+    like, dtype = home(raw(mine[0])), dtype_of(mine[0])
+    return [move_like(t if is_float(t) else astype(t, dtype=dtype), like) for t in leaf_values(tangent)]
+
+
+def _is_complex(x: Any) -> bool:
+    """Of a number or a plain array; Awkward's types are compared as such."""
+    return not isinstance(x, (ak.Array, ak.Record)) and np.ndim(x) >= 0 and dtype_of(x).kind == "c"
 
 
 def _match_number(primal: Any, number: Any) -> list[Any]:

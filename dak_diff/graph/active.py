@@ -204,6 +204,10 @@ class Activity:
 
     def _check_present(self) -> None:
         for target in self.targets:
+            if any(
+                _holds(self.graph.layers[name], target.base) for name in self.order if name != target.base
+            ):
+                raise self._optimised(target)
             if target.base in self.order:
                 continue
             if any(target.base in _replaced(self.graph.layers[name]) for name in self.order):
@@ -215,12 +219,15 @@ class Activity:
             if self.zero_if_disconnected:
                 continue
             if any(_is_fused(self.graph.layers[name]) for name in self.order):
-                raise OptimizedGraphError(
-                    f"wrt {target.label} is not in the graph of {self.expr.name!r}, which went through "
-                    "dask.optimize or persist and has lost its operations. Differentiate the collection "
-                    "as it was before that; a persisted collection may be a source."
-                )
+                raise self._optimised(target)
             raise self._disconnected(target)
+
+    def _optimised(self, target: Target) -> OptimizedGraphError:
+        return OptimizedGraphError(
+            f"operations between wrt {target.label} and {self.expr.name!r} are gone: the graph, or part of "
+            "it, went through dask.optimize or persist, as to_delayed and to_dask_array do. Differentiate "
+            "the collection as it was before that; a persisted collection may be a source."
+        )
 
     def _disconnected(self, target: Target) -> DisconnectedError:
         return DisconnectedError(
@@ -258,6 +265,12 @@ def _select(columns: set[Path], paths: list[Path], keeps: bool) -> set[Path]:
             elif path[: len(column)] == column:
                 found.add(path if keeps else ())
     return found
+
+
+def _holds(layer: Any, base: str) -> bool:
+    """Whether a graph that was optimised away holds the tasks of a source."""
+    tasks = getattr(layer, "mapping", {}) if type(layer).__name__ == "MaterializedLayer" else {}
+    return any(isinstance(key, tuple) and key[0] == base for key in tasks)
 
 
 def _is_fused(layer: Any) -> bool:

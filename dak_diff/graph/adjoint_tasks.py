@@ -6,6 +6,7 @@ None along.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from dak_diff.engine.awkward_internals import recording
 from dak_diff.engine.transform import Taping, Transpose, watching
 from dak_diff.engine.values import Cotangents, derivative_like, leaf_values, match_leaves, separated, settled
 from dak_diff.graph.forwarded import Forwarded, keep_values, pick_value
@@ -111,7 +113,8 @@ class ForwardSegment:
         def taped() -> tuple[tuple, Transpose]:
             taping = Taping(self.method)
             lifted = tuple(taping.watch(v) if on else v for v, on in zip(inputs, self.active, strict=True))
-            return taping.finish(self._run(lifted, taping.watch))
+            with recording():
+                return taping.finish(self._run(lifted, taping.watch))
 
         return watching(taped)
 
@@ -127,10 +130,15 @@ class ForwardSegment:
                     if not remaining[what]:
                         del results[what]
             with noting(f"in the {self.doing} of layer {step.label!r}"):
-                result = step.fn(*args)
+                result = step.fn(*map(_anew, args))
             results[step.name] = watch(result) if step.watched and watch is not None else result
         # What leaves the task may be pickled: its leaves must not change on the way.
         return tuple(settle(results[name]) for name in self.outputs)
+
+
+def _anew(value: Any) -> Any:
+    """A function may give its arguments other fields; other steps have them as they were."""
+    return copy.copy(value) if isinstance(value, ak.Array) else value
 
 
 def _uses(steps: tuple[Step, ...], outputs: tuple[str, ...]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from dask.blockwise import Blockwise, blockwise_token
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask_awkward.layers import AwkwardBlockwiseLayer, AwkwardInputLayer, AwkwardTreeReductionLayer
 
+from dak_diff.errors import NoRuleError
 from dak_diff.graph.tasks import CallNode, CallTask, Compose, OnPrimals
 
 __all__ = [
@@ -265,7 +266,13 @@ def _map_materialized(
             return (_TREE_NODE + rename[layer_of(key)], *key[1:])
         return (rename[key], 0) if isinstance(key, str) and key in rename else key
 
-    layer_name = min((key for key in mapping if isinstance(key, tuple)), key=len)[0]
+    partitioned = [key for key in mapping if isinstance(key, tuple)]
+    if not partitioned:
+        raise NoRuleError(
+            f"no derivative rule for the tasks of dask.delayed in layer {label_of(next(iter(mapping)))!r}: "
+            "put the function into dak.map_partitions, which takes parameters and scalars"
+        )
+    layer_name = min(partitioned, key=len)[0]
     tasks: dict[Any, GraphNode] = {}
     for key, node in mapping.items():
         if isinstance(node, Alias):

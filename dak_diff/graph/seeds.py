@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,14 @@ from dask._task_spec import DataNode, TaskRef
 from dask.base import is_dask_collection, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from dak_diff.engine.values import leaf_values
 from dak_diff.errors import StructureError
 from dak_diff.graph.histograms import LazyHistogram
+from dak_diff.graph.probe import empty_like
 from dak_diff.graph.wrt import Target
 from dak_diff.parameter import Parameter, content_token
+from dak_diff.rules.namespace import is_array
+from dak_diff.rules.primitive import dtype_of
 
 __all__ = ["NONE", "Operand", "as_operand", "from_pieces", "unit"]
 
@@ -60,15 +65,16 @@ def as_operand(target: Target, tangent: Any, what: str = "tangent") -> Operand:
     StructureError
         If its type, its partitions or its shape differ.
     """
-    if isinstance(tangent, (int, float, np.integer, np.floating)):
-        return Operand(content_token(float(tangent)), literal=float(tangent))
+    if isinstance(tangent, (numbers.Complex, np.number)):
+        number = _number(target, tangent, what)
+        return Operand(content_token(number), literal=number)
     if isinstance(target.collection, LazyHistogram):
         token, literal = target.collection.as_cotangent(tangent, what)
         return Operand(token, literal=literal)
     if target.on_all_partitions:
         return _single(target, tangent, what)
     if isinstance(tangent, (ak.Array, np.ndarray, list)):
-        tangent = _split(target, ak.Array(tangent), what)
+        tangent = _split(target, ak.Array(np.array(tangent) if is_array(tangent) else tangent), what)
     if isinstance(tangent, Parameter) and tangent.ndim == 0:
         return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask, partitioned=False)
     if not isinstance(tangent, dak.Array):
@@ -97,9 +103,24 @@ def _single(target: Target, tangent: Any, what: str) -> Operand:
         not isinstance(value, ak.Array) and np.shape(value) != np.shape(tangent)
     ):
         raise StructureError(f"the {what} of {target.label} must be as its value, {value!r}, not {tangent!r}")
-    # A copy: its token says what it holds now.
-    tangent = tangent if isinstance(tangent, ak.Array) else np.array(tangent, dtype=float)
+    if not isinstance(tangent, ak.Array):
+        # A copy: its token says what it holds now.
+        tangent = np.array(tangent)
+        tangent = tangent.astype(complex if _is_complex(target, tangent, what) else float)
     return Operand(content_token(tangent), literal=tangent)
+
+
+def _number(target: Target, tangent: Any, what: str) -> float | complex:
+    return complex(tangent) if _is_complex(target, tangent, what) else float(tangent)
+
+
+def _is_complex(target: Target, tangent: Any, what: str) -> bool:
+    """Whether a seed is complex, which is right only where its primal is."""
+    if not np.iscomplexobj(tangent):
+        return False
+    if not any(dtype_of(leaf).kind == "c" for leaf in leaf_values(empty_like(target.collection))):
+        raise StructureError(f"the {what} of {target.label} must be real, as that is: not {tangent!r}")
+    return True
 
 
 def _check_types(target: Target, tangent: Any, what: str) -> None:

@@ -210,7 +210,7 @@ class CallNode:
         self.node, self.dependencies = node, dependencies
 
     def __call__(self, *args: Any) -> Any:
-        if self.node.func in _IN_PLACE:
+        if getattr(self.node, "func", None) in _IN_PLACE:
             args = tuple(map(copy.copy, args))
         return self.node(dict(zip(self.dependencies, args, strict=True)))
 
@@ -233,7 +233,7 @@ def function_of(fn: Any) -> Any:
         elif isinstance(fn, _Labelled):
             fn = fn.fn
         elif isinstance(fn, CallNode):
-            fn = fn.node.func
+            fn = getattr(fn.node, "func", None)
         elif hasattr(fn, "__wrapped__"):
             fn = fn.__wrapped__
         else:

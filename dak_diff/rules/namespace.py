@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["binned_sum", "home", "is_array", "module_of", "moved", "namespace", "owners"]
+__all__ = ["binned_sum", "home", "is_array", "kept", "module_of", "moved", "namespace", "owners"]
 
 
 _libraries: dict[type, ModuleType | Any] = {}
@@ -49,6 +49,13 @@ def moved(x: Any, to: type) -> Any:
     if home(x) is to:
         return x
     return x.get()[()] if to is np.ndarray else module_of(to).asarray(x)
+
+
+def kept(x: Any) -> Any:
+    """An array of the user's as it is now: residuals outlive the operation, and it may be written to."""
+    if not is_array(x) or not np.ndim(x) or (isinstance(x, np.ndarray) and not x.flags.writeable):
+        return x
+    return x.copy()
 
 
 def owners(counts: Any) -> Any:

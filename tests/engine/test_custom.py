@@ -361,3 +361,49 @@ def test_a_backward_rule_that_cannot_be_transposed_serves_reverse_mode():
     assert_close(gradient, 3 * JAGGED**2 / ak.sum(JAGGED**3), 1e-13)
     with pytest.raises(NoRuleError, match=r"np\.asarray"):
         dd.jvp(cubes, x)
+
+
+def test_a_function_with_a_rule_takes_what_it_needs_as_arguments():
+    def by_jvp(x, p):
+        @dd.custom_jvp
+        def scaled(x):
+            return x**2 * p
+
+        scaled.defjvp(lambda xs, ts: (scaled(*xs), 2 * xs[0] * ts[0] * p))
+        return scaled(x)
+
+    def by_vjp(x, p):
+        @dd.custom_vjp
+        def scaled(x):
+            return x**2 * p
+
+        scaled.defvjp(lambda x: (x**2 * p, x), lambda x, bar: (2 * x * bar * p,))
+        return scaled(x)
+
+    for fn in (by_jvp, by_vjp):
+        with pytest.raises(NoRuleError, match="'scaled' has a rule, but closes over.*make it an argument"):
+            eager.vjp(fn, (np.array([1.0, 2.0]), 2.0))
+        _, tangent = eager.jvp(lambda x, fn=fn: fn(x, 2.0), (np.array([1.0, 2.0]),))
+        assert tangent.tolist() == [4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (lambda xs, ts: (xs[0] ** 2, 2 * xs[0]), "not linear in the tangents.*not the slope"),
+        (lambda xs, ts: (xs[0] ** 2, None), "must return a tangent, not None"),
+    ],
+    ids=["slope", "None"],
+)
+def test_a_rule_that_forgets_the_tangent(rule, words):
+    square = dd.custom_jvp(lambda x: x**2)
+    square.defjvp(rule)
+    with pytest.raises(StructureError, match=words):
+        eager.grad(lambda x: np.sum(square(x)))(np.array([1.0, 2.0]))
+
+
+def test_a_rule_that_gives_one_number_for_an_array():
+    square = dd.custom_vjp(lambda x: x**2)
+    square.defvjp(lambda x: (x**2, x), lambda x, bar: (float(np.sum(2 * x * bar)),))
+    with pytest.raises(StructureError, match="argument 0: one number for an array"):
+        eager.grad(lambda x: np.sum(square(x)))(np.array([1.0, 2.0]))

@@ -225,3 +225,11 @@ def test_errors():
         dd.hvp(x**2, x)
     with pytest.raises(DisconnectedError):
         dd.hvp(expr, dd.parameter(1.0))
+
+
+def test_of_selected_partitions():
+    x, p = collection(ak.Array([1.0, 2.0, 3.0]), [1, 1, 1]), dd.parameter(0.5, name="p")
+    first = dak.sum((x * p).partitions[0] ** 2)
+    hessian, along = dask.compute(dd.hessian(first, p), dd.hvp(first, x, 1.0))
+    assert hessian == 2.0
+    assert along.to_list() == [0.5, 0.0, 0.0]

@@ -362,3 +362,36 @@ def test_the_cotangent_of_a_scalar_is_a_number():
     x = collection(array_of("jagged"), SPLITS["3"])
     with pytest.raises(StructureError, match="must be a number"):
         dd.vjp(dak.sum(x), x, x)
+
+
+def test_complex_seeds():
+    """Of complex numbers they keep both parts; of real ones they are refused."""
+    z = np.array([1 + 2j, 0.5 - 1j])
+    x, p = collection(ak.Array(z), [1, 1]), dd.parameter(np.array([0.7 + 0.2j]), name="p")
+    along, back = 0.1 + 0.5j, 0.3 + 0.7j
+    tangent = dd.jvp(dak.sum(x * p[0]), p, np.array([along]))
+    cotangents = dd.vjp(dak.sum(x * x), x, back), dd.vjp(x * x, x, np.complex128(back))
+    tangent, *cotangents = dask.compute(tangent, *cotangents)
+    assert tangent == pytest.approx(z.sum() * along)
+    for got in cotangents:
+        np.testing.assert_allclose(got, np.conj(2 * z) * back)
+    real = collection(ak.Array([1.0, 2.0]), [1, 1])
+    for what in (along, np.array([along, along])):
+        with pytest.raises(StructureError):
+            dd.jvp(real**2, real, what)
+
+
+def test_operations_that_are_gone_beside_a_path_that_is_not():
+    """dask-awkward optimises on the way to dask.array."""
+    x, p = dak.from_awkward(ak.Array([1.0, 2.0, 3.0]), npartitions=2), dd.parameter(2.0, name="p")
+    total = dak.sum(dak.from_dask_array(dak.to_dask_array(x * p)) * p)
+    for derivative in (dd.jvp, dd.grad):
+        with pytest.raises(OptimizedGraphError, match=r"are gone.*dask\.optimize or persist"):
+            derivative(total, p)
+
+
+def test_a_delayed_function_on_the_way():
+    x, p = dak.from_awkward(ak.Array([1.0, 2.0]), npartitions=2), dd.parameter(0.5, name="p")
+    y = dak.map_partitions(operator.mul, x, dask.delayed(operator.neg)(p), meta=x._meta)
+    with pytest.raises(NoRuleError, match=r"tasks of dask\.delayed.*dak\.map_partitions"):
+        dd.jvp(y, p)
