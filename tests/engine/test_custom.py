@@ -381,7 +381,7 @@ def test_a_function_with_a_rule_takes_what_it_needs_as_arguments():
         return scaled(x)
 
     for fn in (by_jvp, by_vjp):
-        with pytest.raises(NoRuleError, match="'scaled' has a rule, but closes over.*make it an argument"):
+        with pytest.raises(NoRuleError, match=r"'scaled' has a rule, but closes over.*make it an argument"):
             eager.vjp(fn, (np.array([1.0, 2.0]), 2.0))
         _, tangent = eager.jvp(lambda x, fn=fn: fn(x, 2.0), (np.array([1.0, 2.0]),))
         assert tangent.tolist() == [4.0, 8.0]
