@@ -103,5 +103,5 @@ class OptimizedGraphError(DakDiffError, ValueError):
     >>> (y,) = dask.optimize(x * 2)
     >>> dak_diff.jvp(y, wrt=x)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    dak_diff.errors.OptimizedGraphError: wrt 'from-awkward-...' is not in the graph of 'multiply-...
+    dak_diff.errors.OptimizedGraphError: operations between wrt 'from-awkward-...' and 'multiply-...
     """
