@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 import threading
@@ -23,6 +24,7 @@ from dak_diff.graph.evaluation import Evaluation, Kept, optimised, split
 from dak_diff.graph.layers import label_of, repaired
 from dak_diff.graph.wrt import beside, flatten_nested, unflatten_nested
 from dak_diff.parameter import Parameter, content_token
+from dak_diff.second_order import hessian
 
 __all__ = ["Objective", "objective"]
 
@@ -58,7 +60,8 @@ def objective(
     Returns
     -------
     Objective
-        ``f(x)`` is the value, ``f.grad(x)`` the gradient, ``f.value_and_grad(x)`` both from one pass.
+        ``f(x)`` is the value, ``f.grad(x)`` the gradient, ``f.value_and_grad(x)`` both from one pass,
+        ``f.hessian(x)`` the matrix of second derivatives.
 
     Raises
     ------
@@ -111,7 +114,9 @@ def objective(
     graph = HighLevelGraph({n: repaired(x) for n, x in loss.dask.layers.items()}, loss.dask.dependencies)
     alone = as_collection(loss, graph, loss.name)
     both = [value, *(part for _, part in flatten_nested(gradient))]
-    return Objective(label_of(loss.name), layout, alone, both, scheduler, persist)
+    requests = {"value": [alone], "value_and_grad": both}
+    options = {"method": method, "residuals": residuals, "disconnected": disconnected}
+    return Objective(loss, layout, requests, options, scheduler, persist)
 
 
 class Objective:
@@ -128,12 +133,21 @@ class Objective:
         The values that the parameters have (``n * float64``).
     """
 
+    #: iminuit takes :meth:`hessian` unasked, and fails where it is not positive
+    has_hessian = False
+
     def __init__(
-        self, label: str, layout: _Layout, alone: Any, both: list[Any], scheduler: Any, persist: bool
+        self,
+        loss: Any,
+        layout: _Layout,
+        requests: dict[str, list[Any]],
+        options: dict[str, str],
+        scheduler: Any,
+        persist: bool,
     ):
-        self._label, self._layout, self._scheduler = label, layout, scheduler
-        self._requests = {"value": [alone], "value_and_grad": both}
-        self._persist = persist
+        self._loss, self._label, self._layout = loss, label_of(loss.name), layout
+        self._requests, self._options = requests, options
+        self._scheduler, self._persist = scheduler, persist
         self._evaluations: dict[str, Evaluation] = {}
         self._kept: Kept | None = None
         self._passes: Counter[str] = Counter()
@@ -155,8 +169,8 @@ class Objective:
 
     @property
     def evaluations(self) -> dict[str, int]:
-        """How often the graph was run: "value" for the value alone, "value_and_grad" for both."""
-        return {kind: self._passes[kind] for kind in self._requests}
+        """How often the graph was run: for the value alone, for value and gradient, for the Hessian."""
+        return {kind: self._passes[kind] for kind in ("value", "value_and_grad", "hessian")}
 
     @property
     def _parameters(self) -> dict[str, None]:
@@ -192,7 +206,7 @@ class Objective:
         last = self._last
         if last is not None and last[0] == token:
             return last[1]
-        (result,) = self._run("value", values, token)
+        (result,) = self._run("value", values)
         value = self._number(result, values)
         self._last = (token, value, None)
         return value
@@ -219,32 +233,58 @@ class Objective:
         if last is not None and last[0] == token and last[2] is not None:
             value, gradients = last[1], last[2]
         else:
-            result, *parts = self._run("value_and_grad", values, token)
+            result, *parts = self._run("value_and_grad", values)
             value = self._number(result, values)
             gradients = [np.asarray(part, dtype=float) for part in parts]
-            self._check_gradient(gradients, values)
+            self._check("gradient", np.isnan(_flat(gradients)), values)
             self._last = (token, value, gradients)
         return value, self._layout.nest_of(gradients) if nested else _flat(gradients)
 
-    def _run(self, kind: str, values: list, token: str) -> list:
-        schedule = get_scheduler(scheduler=self._scheduler, collections=self._requests[kind][:1])
+    def hessian(self, *x: Any) -> Any:
+        """The second derivatives of the loss, from one pass over the data.
+
+        Parameters and errors are those of calling the objective and of :func:`~dak_diff.hessian`; a second
+        derivative that is nan is a FloatingPointError, too. The graph is built at the first call; with
+        ``persist=True`` what is kept is then computed once more.
+
+        Returns
+        -------
+        numpy.ndarray, or a nest like that of the parameters twice
+            A matrix (``n * n * float64``) in the order of ``names`` if ``x`` is a vector, or numbers; if
+            ``x`` is a nest, the blocks that :func:`~dak_diff.hessian` gives.
+        """
+        values, nested = self._layout.read(x)
+        parts = [np.asarray(part, dtype=float) for part in self._run("hessian", values)]
+        matrix = self._layout.matrix(parts)
+        self._check("Hessian", np.isnan(matrix).any(axis=1), values)
+        return self._layout.nest_of_blocks(parts) if nested else matrix
+
+    def _run(self, kind: str, values: list) -> list:
+        schedule = get_scheduler(scheduler=self._scheduler, collections=self._requests["value"])
         with self._lock:
-            self._optimise(kind)
+            evaluation, kept = self._optimised(kind)
             self._passes[kind] += 1
         keys = (parameter.key for parameter in self._layout.parameters)
-        graph, results = self._evaluations[kind].at(dict(zip(keys, values, strict=True)), token)
-        if self._kept is not None:
-            graph.update(self._kept.on(schedule))
+        new = dict(zip(keys, values, strict=True))
+        graph, results = evaluation.at(new, self._layout.token(values))
+        if kept is not None:
+            graph.update(kept.on(schedule))
         return list(schedule(graph, results))
 
-    def _optimise(self, kind: str) -> None:
-        if kind in self._evaluations:
-            return
-        if self._persist:
-            self._kept, evaluations = split(list(self._requests.values()), self._layout.parameters)
-            self._evaluations.update(zip(self._requests, evaluations, strict=True))
-        else:
-            self._evaluations[kind] = optimised(self._requests[kind], self._layout.parameters)
+    def _optimised(self, kind: str) -> tuple[Evaluation, Kept | None]:
+        if kind not in self._requests:
+            blocks = hessian(self._loss, self._layout.nest, **self._options)
+            self._requests["hessian"] = [block for _, block in flatten_nested(blocks)]
+            if self._persist:
+                # What is kept has the columns that all of them read.
+                self._evaluations.clear()
+        if kind not in self._evaluations:
+            if self._persist:
+                self._kept, evaluations = split(list(self._requests.values()), self._layout.parameters)
+                self._evaluations.update(zip(self._requests, evaluations, strict=True))
+            else:
+                self._evaluations[kind] = optimised(self._requests[kind], self._layout.parameters)
+        return self._evaluations[kind], self._kept
 
     def _number(self, result: Any, values: list) -> float:
         value = math.nan if result is None else float(result)
@@ -259,15 +299,19 @@ class Objective:
         self._begun = self._begun or math.isfinite(value)
         return value
 
-    def _check_gradient(self, gradients: list[np.ndarray], values: list) -> None:
-        bad = np.isnan(_flat(gradients))
-        if bad.any():
-            names = ", ".join(name for name, is_bad in zip(self._layout.names, bad, strict=True) if is_bad)
+    def _check(self, what: str, is_nan: np.ndarray, values: list) -> None:
+        if is_nan.any():
+            names = ", ".join(name for name, bad in zip(self._layout.names, is_nan, strict=True) if bad)
             raise FloatingPointError(
-                f"the gradient of {self._label!r} by {names} is nan, its value is not, at "
-                f"{self._layout.described(values)}. Look for infinite slopes that are "
-                "subtracted, as of sqrt(x) at x = 0; docs/explain/kinks.md says what holds at such points"
+                f"the {what} of {self._label!r} by {names} is nan, at {self._layout.described(values)}. Look "
+                "for infinite slopes that are subtracted, as of sqrt(x) at x = 0; docs/explain/kinks.md says "
+                "what holds at such points"
             )
+
+
+def _rows(blocks: list[Any]) -> list[list[Any]]:
+    size = math.isqrt(len(blocks))
+    return [blocks[start : start + size] for start in range(0, len(blocks), size)]
 
 
 def _flat(arrays: Iterable[Any]) -> np.ndarray:
@@ -307,8 +351,15 @@ class _Layout:
         return ", ".join(f"{n}={v:g}" for n, v in zip(self.names, _flat(values).tolist(), strict=True))
 
     def nest_of(self, arrays: Iterable[np.ndarray]) -> Any:
-        parts = (a.copy() if shape else float(a) for a, shape in zip(arrays, self.shapes, strict=True))
-        return unflatten_nested(self.nest, parts)
+        return unflatten_nested(self.nest, (a.copy() if a.ndim else float(a) for a in arrays))
+
+    def matrix(self, blocks: list[np.ndarray]) -> np.ndarray:
+        pairs = itertools.product(self.sizes, self.sizes)
+        flat = [block.reshape(pair) for block, pair in zip(blocks, pairs, strict=True)]
+        return np.block(_rows(flat))
+
+    def nest_of_blocks(self, blocks: list[np.ndarray]) -> Any:
+        return unflatten_nested(self.nest, [self.nest_of(row) for row in _rows(blocks)])
 
     def read(self, args: tuple) -> tuple[list, bool]:
         """The value of each parameter, and whether they came as a nest."""

@@ -16,7 +16,15 @@ from dak_diff.jacobian import jacobian
 __all__ = ["hessian", "hvp"]
 
 
-def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", residuals: str = "keep") -> Any:
+def hvp(
+    expr: Any,
+    wrt: Any,
+    tangents: Any = None,
+    *,
+    method: str = "auto",
+    residuals: str = "keep",
+    disconnected: str = "raise",
+) -> Any:
     """Hessian-vector product of a scalar collection, in the nesting of ``wrt``, lazily.
 
     Parameters
@@ -31,6 +39,8 @@ def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", resi
         Where partials come from. Second partials come from formulas.
     residuals : {"keep", "recompute"}
         As for :func:`~dak_diff.vjp`.
+    disconnected : {"raise", "zero"}
+        What to do if ``expr`` does not depend on some ``wrt``.
 
     Returns
     -------
@@ -60,7 +70,7 @@ def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", resi
     >>> dak_diff.hvp(dak.sum(x**3), wrt=x).compute().to_list()
     [[6.0, 12.0], [18.0]]
     """
-    gradients = grad(expr, wrt, method=method, residuals=residuals)
+    gradients = grad(expr, wrt, method=method, residuals=residuals, disconnected=disconnected)
     layers = {name for _, g in flatten_nested(gradients) for name in g.dask.layers}
     if all(resolve(collection).base in layers for _, collection in flatten_nested(wrt)):
         products = [
@@ -72,19 +82,21 @@ def hvp(expr: Any, wrt: Any, tangents: Any = None, *, method: str = "auto", resi
 
 def _in_pairs(expr: Any, wrt: Any, tangents: Any, method: str, residuals: str) -> list[Any]:
     """Block by block, each in the order that leaves both collections where they can be perturbed."""
+    # What does not depend on something was refused before, if it is to be refused.
+    options: dict[str, Any] = {"method": method, "disconnected": "zero"}
     collections = [collection for _, collection in flatten_nested(wrt)]
     bases = [resolve(collection).base for collection in collections]
     products = []
     for inner, base in zip(collections, bases, strict=True):
-        upstream = ancestors(expr.dask, [base])
+        upstream = ancestors(expr.dask, [base]) if base in expr.dask.layers else ()
         blocks = []
         for outer, other, tangent in zip(collections, bases, match_nest(wrt, tangents), strict=True):
             if other != base and other in upstream:
-                gradient = grad(expr, inner, method=method, residuals=residuals)
-                blocks.append(jvp(gradient, outer, tangent, method=method, disconnected="zero"))
+                gradient = grad(expr, inner, residuals=residuals, **options)
+                blocks.append(jvp(gradient, outer, tangent, **options))
             else:
-                slope = jvp(expr, outer, tangent, method=method)
-                blocks.append(grad(slope, inner, method=method, residuals=residuals, disconnected="zero"))
+                slope = jvp(expr, outer, tangent, **options)
+                blocks.append(grad(slope, inner, residuals=residuals, **options))
         products.append(_sum(blocks))
     return products
 
@@ -103,7 +115,9 @@ def _added(first: Any, *others: Any) -> Any:
     return derivative_like(first, total or {})
 
 
-def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep") -> Any:
+def hessian(
+    expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep", disconnected: str = "raise"
+) -> Any:
     """Second derivatives of a scalar collection by parameters, lazily.
 
     Parameters
@@ -112,7 +126,7 @@ def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep
         What is differentiated twice.
     wrt : Parameter, or nested list, tuple or dict of parameters
         Numbers and NumPy arrays.
-    method, residuals
+    method, residuals, disconnected
         As for :func:`hvp`.
 
     Returns
@@ -149,5 +163,5 @@ def hessian(expr: Any, wrt: Any, *, method: str = "auto", residuals: str = "keep
     >>> blocks["a"]["b"].tolist(), blocks["b"]["b"].tolist()
     ([6.0, 0.0], [[0.0, 0.0], [0.0, 72.0]])
     """
-    gradients = grad(expr, wrt, method=method, residuals=residuals)
+    gradients = grad(expr, wrt, method=method, residuals=residuals, disconnected=disconnected)
     return jacobian(gradients, wrt, method=method, mode="forward", disconnected="zero")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,23 @@ def test_equal_to_fresh_graphs(name, persist):
         np.testing.assert_array_equal(both[1], gradient)
 
 
+@pytest.mark.parametrize("persist", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_hessians(name, persist):
+    f = made(LOSSES[name], persist=persist)
+    f(f.x0)
+    for x in points(3):
+        parameters = {"p": dd.parameter(float(x[0])), "q": dd.parameter(x[1:])}
+        (blocks,) = dask.compute(dd.hessian(LOSSES[name](jets(), *parameters.values()), parameters))
+        got = f.hessian({"p": x[0], "q": x[1:]})
+        for outer, inner in itertools.product(parameters, parameters):
+            np.testing.assert_array_equal(got[outer][inner], blocks[outer][inner])
+        rows = [
+            np.hstack([np.reshape(row["p"], (-1, 1)), np.reshape(row["q"], (-1, 2))]) for row in got.values()
+        ]
+        np.testing.assert_array_equal(f.hessian(x), np.vstack(rows))
+
+
 @pytest.mark.parametrize("residuals", ["keep", "recompute"])
 @pytest.mark.parametrize("method", ["dual", "complex-step"])
 def test_options_of_the_derivative(method, residuals):
@@ -107,7 +125,7 @@ def test_back_at_an_earlier_value():
     there = f.value_and_grad(first)
     f.value_and_grad(other)
     back = f.value_and_grad(first)
-    assert f.evaluations == {"value": 0, "value_and_grad": 3}
+    assert f.evaluations == {"value": 0, "value_and_grad": 3, "hessian": 0}
     assert back[0] == there[0]
     np.testing.assert_array_equal(back[1], there[1])
 
@@ -185,7 +203,7 @@ def test_one_computation_for_both_and_none_for_what_is_known():
         assert asked.count == 2
         f.grad(other)
         assert asked.count == 3
-    assert f.evaluations == {"value": 2, "value_and_grad": 3}
+    assert f.evaluations == {"value": 2, "value_and_grad": 3, "hessian": 0}
 
 
 def test_the_value_alone_runs_fewer_tasks():
@@ -209,7 +227,7 @@ def test_what_is_remembered_cannot_be_changed_from_outside():
 
 
 def test_nothing_runs_before_the_first_call(never_computes):
-    assert made(by_a_mask, persist=True).evaluations == {"value": 0, "value_and_grad": 0}
+    assert made(by_a_mask, persist=True).evaluations == {"value": 0, "value_and_grad": 0, "hessian": 0}
 
 
 def test_progress_bar(capsys):
@@ -299,7 +317,7 @@ def test_values_that_do_not_fit(x, error, message):
     for call in (f, f.grad, f.value_and_grad):
         with pytest.raises(error, match=message):
             call(*x)
-    assert f.evaluations == {"value": 0, "value_and_grad": 0}
+    assert f.evaluations == {"value": 0, "value_and_grad": 0, "hessian": 0}
 
 
 def test_numbers_that_do_not_fit_a_list():
@@ -348,10 +366,12 @@ def test_no_value():
 @pytest.mark.filterwarnings("ignore:(invalid value|divide by zero):RuntimeWarning")
 def test_nan_gradient_names_the_component():
     p, q = dd.parameter(1.0, name="p"), dd.parameter(1.0, name="q")
-    f = objective(np.sqrt(p) - np.cbrt(p) + q, [p, q])
+    f = objective(np.sqrt(p) - p**0.75 + q, [p, q])
     assert f([0.0, 2.0]) == 2.0
-    with pytest.raises(FloatingPointError, match="by p is nan"):
+    with pytest.raises(FloatingPointError, match=r"gradient of .* by p is nan"):
         f.grad([0.0, 2.0])
+    with pytest.raises(FloatingPointError, match=r"Hessian of .* by p is nan"):
+        f.hessian([0.0, 2.0])
 
 
 def scalar_of(p):
@@ -385,6 +405,7 @@ def test_disconnected_zero():
     f = objective(p**2, [p, q], disconnected="zero")
     assert f.grad([3.0, 1.0]).tolist() == [6.0, 0.0]
     assert f.grad([3.0, 2.0]).tolist() == [6.0, 0.0]
+    assert f.hessian([3.0, 2.0]).tolist() == [[2.0, 0.0], [0.0, 0.0]]
 
 
 # ------------------------------------------------------------------ minimisers
@@ -423,7 +444,15 @@ def test_scipy(persist):
         optimize.minimize(weighted_mean()[0], f.x0, method="BFGS")
     np.testing.assert_allclose(result.x, expected, rtol=1e-6)
     assert with_gradient.count < without.count
-    assert f.evaluations == {"value": 0, "value_and_grad": with_gradient.count}
+    assert f.evaluations == {"value": 0, "value_and_grad": with_gradient.count, "hessian": 0}
+
+
+def test_scipy_with_a_hessian():
+    optimize = pytest.importorskip("scipy.optimize")
+    f, expected = poisson()
+    result = optimize.minimize(f, f.x0, jac=f.grad, hess=f.hessian, method="trust-exact")
+    # Newton: the last step leaves the square of an error of 1e-5.
+    np.testing.assert_allclose(result.x, expected, rtol=1e-9)
 
 
 def test_scipy_poisson():
@@ -449,6 +478,7 @@ def test_iminuit(start):
     # Chi-square of a linear model: its errors are those of the normal equations.
     m.hesse()
     np.testing.assert_allclose(m.errors, np.sqrt(np.diag(covariance)), rtol=1e-4)
+    np.testing.assert_allclose(2 * np.linalg.inv(f.hessian(m.values)), covariance, rtol=1e-12)
 
 
 def test_iminuit_of_a_vector():
@@ -489,7 +519,8 @@ def test_a_hundred_calls_on_a_cluster(client, persist, count):
         expected = here.value_and_grad(x)
         assert value == expected[0]
         np.testing.assert_array_equal(gradient, expected[1])
-    assert f.evaluations == {"value": count, "value_and_grad": count}
+    np.testing.assert_array_equal(f.hessian(x), here.hessian(x))
+    assert f.evaluations == {"value": count, "value_and_grad": count, "hessian": 1}
 
 
 @pytest.mark.cluster

@@ -227,6 +227,16 @@ def test_errors():
         dd.hvp(expr, dd.parameter(1.0))
 
 
+def test_disconnected_zero():
+    x, other = (collection(ak.Array(values), [1, 2]) for values in ([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]))
+    p, q = dd.parameter(0.5, name="p"), dd.parameter(1.0, name="q")
+    expr = dak.sum(x**2 * p)
+    by_x, by_other = dask.compute(*dd.hvp(expr, [x, other], disconnected="zero"))
+    assert by_x.to_list() == [1.0, 1.0, 1.0]
+    assert by_other.to_list() == [0.0, 0.0, 0.0]
+    assert dask.compute(dd.hessian(expr * p, [p, q], disconnected="zero")) == ([[28.0, 0.0], [0.0, 0.0]],)
+
+
 def test_of_selected_partitions():
     x, p = collection(ak.Array([1.0, 2.0, 3.0]), [1, 1, 1]), dd.parameter(0.5, name="p")
     first = dak.sum((x * p).partitions[0] ** 2)
