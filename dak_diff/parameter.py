@@ -27,10 +27,10 @@ from dask_awkward.lib import core as _core
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from dak_diff.engine.awkward_internals import diff_backend, refuse_in_arrays
-from dak_diff.engine.histograms import mend_arithmetic
 from dak_diff.engine.loaded import loaded
 from dak_diff.engine.nests import is_nest, map_parts
 from dak_diff.engine.values import leaf_values
+from dak_diff.graph.histogram_arithmetic import mend_arithmetic
 
 __all__ = ["Parameter", "ParameterLayer", "content_token", "derive", "parameter"]
 

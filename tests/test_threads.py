@@ -26,7 +26,7 @@ import pytest
 
 import dak_diff as dd
 from dak_diff import eager
-from dak_diff.engine import awkward_internals
+from dak_diff.engine.awkward_internals import patches
 
 parameters = importlib.import_module("dak_diff.parameter")  # the attribute of that name is the function
 
@@ -114,7 +114,7 @@ def slowly(module: Any, name: str) -> list[str]:
 if __name__ == "__main__":
     sys.setswitchinterval(1e-6)
     # What registering a backend, and parameters, does first.
-    registrations = [slowly(awkward_internals, "_make_backend"), slowly(parameters, "refuse_in_arrays")]
+    registrations = [slowly(patches, "make_backend"), slowly(parameters, "refuse_in_arrays")]
     print("\n".join(at_once(SCRIPTS[sys.argv[1]]())))
     print(*(call for calls in registrations for call in calls))
 
@@ -125,9 +125,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("name", "registered"),
     [
-        ("first_gradient", "_make_backend"),
-        ("one_graph", "_make_backend refuse_in_arrays"),
-        ("graphs_of_their_own", "_make_backend refuse_in_arrays"),
+        ("first_gradient", "make_backend"),
+        ("one_graph", "make_backend refuse_in_arrays"),
+        ("graphs_of_their_own", "make_backend refuse_in_arrays"),
     ],
 )
 def test_first_use_in_eight_threads(name, registered):

@@ -16,6 +16,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from dak_diff.engine.active_histogram import contents
 from dak_diff.engine.awkward_internals import (
     base_backend,
     buffer_type_of,
@@ -34,7 +35,7 @@ from dak_diff.engine.awkward_internals import (
     transferred,
 )
 from dak_diff.engine.buffer import Buffer
-from dak_diff.engine.histograms import contents, map_contents, match_contents
+from dak_diff.engine.histograms import map_contents, match_contents
 from dak_diff.engine.loaded import histogram_types
 from dak_diff.engine.nests import is_nest, map_parts, named_parts
 from dak_diff.errors import StructureError

@@ -9,7 +9,9 @@ import numpy as np
 from dask.base import is_dask_collection, tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from dak_diff.engine.histograms import axes_grow, contents, has_contents, match_contents
+from dak_diff.engine.active_histogram import contents, has_contents
+from dak_diff.engine.histogram_axes import axes_grow
+from dak_diff.engine.histograms import match_contents
 from dak_diff.engine.loaded import histogram_types, loaded
 from dak_diff.errors import StructureError
 

@@ -22,7 +22,7 @@ from dask.blockwise import BlockIndex, Blockwise
 from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardTreeReductionLayer
 
-from dak_diff.engine.histograms import axes_grow
+from dak_diff.engine.histogram_axes import axes_grow
 from dak_diff.engine.loaded import histogram_types
 from dak_diff.graph.active import Activity, State
 from dak_diff.graph.adjoint_tasks import (

@@ -14,7 +14,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardTreeReductionLayer
 from dask_awkward.lib import core as _core
 
-from dak_diff.engine.histograms import axes_grow
+from dak_diff.engine.histogram_axes import axes_grow
 from dak_diff.engine.loaded import histogram_types
 
 __all__ = ["add_arrays", "is_sum_of_alike", "is_sum_of_numbers", "node_size", "tree_over"]
