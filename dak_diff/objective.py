@@ -20,10 +20,11 @@ from dak_diff.api import plan, reverse_of
 from dak_diff.errors import DisconnectedError
 from dak_diff.graph.active import State
 from dak_diff.graph.collections import as_collection
+from dak_diff.graph.content_token import content_token
 from dak_diff.graph.evaluation import Evaluation, Kept, optimised, split
 from dak_diff.graph.layers import label_of, repaired
 from dak_diff.graph.wrt import beside, flatten_nested, unflatten_nested
-from dak_diff.parameter import Parameter, content_token
+from dak_diff.parameter import Parameter
 from dak_diff.second_order import hessian
 
 __all__ = ["Objective", "objective"]

@@ -30,9 +30,10 @@ from dak_diff.engine.awkward_internals import diff_backend, refuse_in_arrays
 from dak_diff.engine.loaded import loaded
 from dak_diff.engine.nests import is_nest, map_parts
 from dak_diff.engine.values import leaf_values
+from dak_diff.graph.content_token import content_token
 from dak_diff.graph.histogram_arithmetic import mend_arithmetic
 
-__all__ = ["Parameter", "ParameterLayer", "content_token", "derive", "parameter"]
+__all__ = ["Parameter", "ParameterLayer", "derive", "parameter"]
 
 
 class ParameterLayer(MaterializedLayer):
@@ -245,29 +246,6 @@ for _operate in (*_BINARY, *_UNARY):
     setattr(Parameter, f"__{_operate.__name__}__", _operator(_operate, reflected=False))
 for _operate in _BINARY:
     setattr(Parameter, f"__r{_operate.__name__}__", _operator(_operate, reflected=True))
-
-
-def content_token(value: Any) -> str:
-    """A token of the *content* of a value.
-
-    ``ak.Array.__dask_tokenize__`` is the identity of the object, which is reused for other
-    data: a name made from it would bring back stale numbers.
-    """
-    if is_dask_collection(value):
-        return tokenize(value)
-    if isinstance(value, (list, tuple)):
-        # p[[0, 1]] is not p[0, 1].
-        return tokenize(type(value).__name__, [content_token(v) for v in value])
-    if isinstance(value, dict):
-        return tokenize("dict", sorted((tokenize(k), content_token(v)) for k, v in value.items()))
-    if isinstance(value, (ak.Array, ak.Record)):
-        packed = ak.to_packed(value if isinstance(value, ak.Array) else ak.Array([value]))
-        form, length, buffers = ak.to_buffers(packed)
-        # Sorted: the order of a dict's tokens depends on the process.
-        return tokenize(
-            form.to_json(), length, sorted((k, tokenize(np.asarray(v))) for k, v in buffers.items())
-        )
-    return tokenize(value)
 
 
 def parameter(value: Any, name: str | None = None) -> Parameter:

@@ -13,9 +13,9 @@ from dak_diff.checking.numbers import computed, random_like
 from dak_diff.checking.precision import DOUBLE, SINGLE, Precision
 from dak_diff.engine.values import leaf_values
 from dak_diff.graph.active import ancestors
+from dak_diff.graph.content_token import content_token
 from dak_diff.graph.seeds import Operand, as_operand, from_pieces
 from dak_diff.graph.wrt import Target, flatten_nested, resolve
-from dak_diff.parameter import content_token
 
 __all__ = ["Point", "as_seed"]
 

@@ -15,10 +15,11 @@ from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.values import leaf_values
 from dak_diff.errors import StructureError
+from dak_diff.graph.content_token import content_token
 from dak_diff.graph.histograms import LazyHistogram
 from dak_diff.graph.probe import empty_like
 from dak_diff.graph.wrt import Target
-from dak_diff.parameter import Parameter, content_token
+from dak_diff.parameter import Parameter
 from dak_diff.rules.namespace import is_array
 from dak_diff.rules.primitive import dtype_of
 
