@@ -16,6 +16,7 @@ import awkward as ak
 import numpy as np
 
 from dak_diff.engine.level import DIFFARRAY_LEVEL
+from dak_diff.engine.matching import match_leaves
 from dak_diff.engine.nests import is_nest, map_parts
 from dak_diff.engine.transform import check_method, lift, lower, pullback, pushforward
 from dak_diff.engine.values import (
@@ -23,7 +24,6 @@ from dak_diff.engine.values import (
     derivative_like,
     is_float,
     leaf_values,
-    match_leaves,
     refuse_opaque,
     separated,
 )

@@ -21,7 +21,7 @@ from dak_diff.errors import DisconnectedError
 from dak_diff.graph.active import State
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.content_token import content_token
-from dak_diff.graph.evaluation import Evaluation, Kept, optimised, split
+from dak_diff.graph.evaluation import Evaluation, Precomputed, optimised, split
 from dak_diff.graph.layers import label_of, repaired
 from dak_diff.graph.wrt import beside, flatten_nested, unflatten_nested
 from dak_diff.parameter import Parameter
@@ -150,7 +150,7 @@ class Objective:
         self._requests, self._options = requests, options
         self._scheduler, self._persist = scheduler, persist
         self._evaluations: dict[str, Evaluation] = {}
-        self._kept: Kept | None = None
+        self._kept: Precomputed | None = None
         self._passes: Counter[str] = Counter()
         self._lock = threading.Lock()
         #: token of the values, value, gradients or None: replaced as a whole, so that threads do not mix them
@@ -272,7 +272,7 @@ class Objective:
             graph.update(kept.on(schedule))
         return list(schedule(graph, results))
 
-    def _optimised(self, kind: str) -> tuple[Evaluation, Kept | None]:
+    def _optimised(self, kind: str) -> tuple[Evaluation, Precomputed | None]:
         if kind not in self._requests:
             blocks = hessian(self._loss, self._layout.nest, **self._options)
             self._requests["hessian"] = [block for _, block in flatten_nested(blocks)]

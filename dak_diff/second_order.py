@@ -7,9 +7,10 @@ from typing import Any
 import dask_awkward as dak
 
 from dak_diff.api import grad, jvp, match_nest
-from dak_diff.engine.values import Cotangents, derivative_like, match_leaves
+from dak_diff.engine.matching import match_leaves
+from dak_diff.engine.values import Cotangents, derivative_like
 from dak_diff.graph.active import ancestors
-from dak_diff.graph.adjoint_tasks import add_cotangents
+from dak_diff.graph.cotangent_tasks import add_cotangents
 from dak_diff.graph.wrt import flatten_nested, resolve, unflatten_nested
 from dak_diff.jacobian import jacobian
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.buffer import unwrap
+from dak_diff.engine.matching import match_leaves
 from dak_diff.engine.nests import is_nest
 from dak_diff.engine.transform import pullback
 from dak_diff.engine.values import (
@@ -29,7 +30,6 @@ from dak_diff.engine.values import (
     is_float,
     leaf_values,
     map_leaves,
-    match_leaves,
     numbered,
     separated,
     settled,

@@ -10,22 +10,18 @@ from dask.highlevelgraph import HighLevelGraph
 from dask_awkward.layers import AwkwardInputLayer, AwkwardTreeReductionLayer
 
 from dak_diff.graph.active import ancestors
-from dak_diff.graph.adjoint_tasks import (
+from dak_diff.graph.cotangent_tasks import (
     AddCotangents,
-    Backward,
-    ForwardBackward,
-    ForwardSegment,
     KeepCotangents,
     KeepValues,
     PickValue,
     PickValues,
-    Step,
     SumCotangents,
     TakeGradient,
-    TransposeTask,
 )
 from dak_diff.graph.layers import ExpandedTree, label_of, operand_name
 from dak_diff.graph.picture import Box, Picture
+from dak_diff.graph.segment_tasks import Backward, ForwardBackward, ForwardSegment, Step, TransposeTask
 from dak_diff.graph.tangent_tasks import PushSegment
 
 __all__ = ["DETAILS", "picture_of", "render", "role_of"]

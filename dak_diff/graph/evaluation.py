@@ -23,7 +23,7 @@ from dask_awkward.lib.utils import typetracer_nochecks
 
 from dak_diff.parameter import ParameterLayer
 
-__all__ = ["Evaluation", "Kept", "optimised", "split"]
+__all__ = ["Evaluation", "Precomputed", "optimised", "split"]
 
 Key = Any
 
@@ -131,7 +131,9 @@ def optimised(collections: Sequence[Any], parameters: Sequence[Any]) -> Evaluati
 # -------------------------------------------------------------------- what does not depend on parameters
 
 
-def split(requests: Sequence[Sequence[Any]], parameters: Sequence[Any]) -> tuple[Kept, list[Evaluation]]:
+def split(
+    requests: Sequence[Sequence[Any]], parameters: Sequence[Any]
+) -> tuple[Precomputed, list[Evaluation]]:
     """What does not depend on the parameters, to be kept, and for each request the rest.
 
     The columns to read are found for all requests together. Then the graph is cut, and only then are
@@ -162,7 +164,7 @@ def split(requests: Sequence[Sequence[Any]], parameters: Sequence[Any]) -> tuple
     kept_keys = {name: sorted(needed[name].get_output_keys(), key=str) for name in sorted(border)}
     flat = [key for keys in kept_keys.values() for key in keys]
     before = _closure(border, graph.dependencies)
-    kept = Kept(_fused(_part(graph, before, {}), flat) if flat else {}, flat)
+    kept = Precomputed(_fused(_part(graph, before, {}), flat) if flat else {}, flat)
     stand_ins = {name: MaterializedLayer({k: DataNode(k, None) for k in kept_keys[name]}) for name in border}
     after = {n: () if n in border else graph.dependencies[n] for n in graph.layers}
     evaluations = []
@@ -194,7 +196,7 @@ def _fused(graph: HighLevelGraph, keys: list[Key]) -> dict[Key, Any]:
     return ensure_dict(graph.cull(set(keys)))
 
 
-class Kept:
+class Precomputed:
     """Results that all evaluations read: computed once, where the evaluations run.
 
     On a cluster they stay in its memory as long as this object lives, elsewhere in this process.

@@ -18,12 +18,12 @@ from dask.highlevelgraph import HighLevelGraph
 
 from dak_diff.engine.histograms import with_components
 from dak_diff.graph.active import Activity, State
-from dak_diff.graph.adjoint_tasks import Step
 from dak_diff.graph.forward import Forward
 from dak_diff.graph.histograms import LazyHistogram
 from dak_diff.graph.layers import label_of, partitionwise, repaired
 from dak_diff.graph.seeds import Operand
-from dak_diff.graph.segments import Inputs, Node, gather, readers
+from dak_diff.graph.segment_tasks import Step
+from dak_diff.graph.segments import Inputs, LayerNode, gather, readers
 from dak_diff.graph.tangent_tasks import PickResult, PushSegment
 from dak_diff.graph.tasks import CallTask, TakeTangents
 
@@ -85,15 +85,15 @@ class ForwardSegments(Forward):
                 if depth[name] == level:
                     self._add_seeded(name)
 
-    def _nodes(self) -> list[Node]:
+    def _nodes(self) -> list[LayerNode]:
         """The touched layers; all others are added as they are."""
-        nodes: dict[str, Node] = {}
+        nodes: dict[str, LayerNode] = {}
         for name in self.activity.order:
             if self.activity.states[name] is State.KEPT:
                 self._add_seeded(name)
             else:
                 reads = tuple(dep for dep in self.activity.upstream(name) if dep in nodes)
-                nodes[name] = Node(name, reads, not isinstance(self.graph.layers[name], Blockwise))
+                nodes[name] = LayerNode(name, reads, not isinstance(self.graph.layers[name], Blockwise))
         return list(nodes.values())
 
     def _add_segment(self, members: list[str], outputs: tuple[str, ...]) -> None:

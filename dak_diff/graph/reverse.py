@@ -25,25 +25,18 @@ from dask_awkward.layers import AwkwardTreeReductionLayer
 from dak_diff.engine.histogram_axes import axes_grow
 from dak_diff.engine.loaded import histogram_types
 from dak_diff.graph.active import Activity, State
-from dak_diff.graph.adjoint_tasks import (
+from dak_diff.graph.cotangent_tasks import (
     AddCotangents,
-    Backward,
-    ForwardBackward,
-    ForwardSegment,
     KeepCotangents,
     KeepValues,
     PickValue,
     PickValues,
     PutColumns,
-    Recompute,
     SeedCotangent,
     SpreadSum,
-    Step,
     SumCotangents,
     TakeColumns,
     TakeGradient,
-    TransposeTask,
-    settle,
 )
 from dak_diff.graph.histograms import LazyHistogram
 from dak_diff.graph.layers import (
@@ -60,7 +53,16 @@ from dak_diff.graph.layers import (
     single_task,
 )
 from dak_diff.graph.seeds import Operand
-from dak_diff.graph.segments import Inputs, Node, gather, readers
+from dak_diff.graph.segment_tasks import (
+    Backward,
+    ForwardBackward,
+    ForwardSegment,
+    Recompute,
+    Step,
+    TransposeTask,
+    settle,
+)
+from dak_diff.graph.segments import Inputs, LayerNode, gather, readers
 from dak_diff.graph.sums import is_sum_of_alike, is_sum_of_numbers, node_size
 from dak_diff.graph.tasks import CallTask, Compose, OnPrimals
 from dak_diff.graph.transposed_layer import TransposedLayer
@@ -132,13 +134,13 @@ class Reverse:
                 if self.depth[name] == depth:
                     self._forward_barrier(name)
 
-    def _nodes(self) -> list[Node]:
+    def _nodes(self) -> list[LayerNode]:
         touched: set[str] = set()
-        nodes: list[Node] = []
+        nodes: list[LayerNode] = []
 
         def add(name: str, reads: list[str], barrier: bool = False) -> None:
             touched.add(name)
-            nodes.append(Node(name, tuple(r for r in dict.fromkeys(reads) if r in touched), barrier))
+            nodes.append(LayerNode(name, tuple(r for r in dict.fromkeys(reads) if r in touched), barrier))
 
         for name in self.activity.order:
             layer = self.graph.layers[name]

@@ -15,11 +15,11 @@ from dask._task_spec import DataNode, TaskRef
 
 from dak_diff.graph.layers import operand_name
 
-__all__ = ["Inputs", "Node", "Segment", "gather", "readers"]
+__all__ = ["Inputs", "LayerNode", "Segment", "gather", "readers"]
 
 
 @dataclass
-class Node:
+class LayerNode:
     """A touched layer.
 
     Parameters
@@ -43,14 +43,14 @@ class Segment:
     members: list[str] = field(default_factory=list)
 
 
-def gather(nodes: list[Node]) -> tuple[dict[str, int], list[Segment]]:
+def gather(nodes: list[LayerNode]) -> tuple[dict[str, int], list[Segment]]:
     """Depth of each layer (how many barriers lie before it), and the segments.
 
     A layer goes as deep as what reads it allows, so that one segment takes in all it can.
 
     Parameters
     ----------
-    nodes : list of Node
+    nodes : list of LayerNode
         In topological order.
     """
     known = {node.name: node for node in nodes}

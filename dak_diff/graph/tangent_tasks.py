@@ -14,7 +14,7 @@ from dak_diff.engine.level import new_level
 from dak_diff.engine.transform import lift, lower
 from dak_diff.engine.values import Pair, is_float, leaf_values
 from dak_diff.errors import StructureError
-from dak_diff.graph.adjoint_tasks import ForwardSegment, Step
+from dak_diff.graph.segment_tasks import ForwardSegment, Step
 from dak_diff.graph.tasks import TakeTangents, any_typetracer, as_pair, on_typetracers, primals
 from dak_diff.rules.primitive import dtype_of, raw
 

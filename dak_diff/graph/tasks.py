@@ -26,6 +26,7 @@ from dask.utils import key_split
 from dak_diff.engine.awkward_internals import is_absent
 from dak_diff.engine.histograms import with_components
 from dak_diff.engine.loaded import histogram_types
+from dak_diff.engine.matching import match_leaves
 from dak_diff.engine.nests import map_parts
 from dak_diff.engine.transform import pushforward, transposed
 from dak_diff.engine.values import (
@@ -34,7 +35,6 @@ from dak_diff.engine.values import (
     is_float,
     leaf_values,
     map_leaves,
-    match_leaves,
     numbered,
     separated,
     stopped,

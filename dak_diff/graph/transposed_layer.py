@@ -11,7 +11,7 @@ import numpy as np
 from dask._task_spec import Alias, GraphNode, Task, TaskRef
 
 from dak_diff.engine.values import Cotangents
-from dak_diff.graph.adjoint_tasks import AddCotangents
+from dak_diff.graph.cotangent_tasks import AddCotangents
 from dak_diff.graph.layers import layer_of, task_nodes
 from dak_diff.graph.tasks import CallNode, function_of
 

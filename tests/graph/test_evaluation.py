@@ -14,7 +14,7 @@ from dask.callbacks import Callback
 from helpers import array_of, collection
 
 import dak_diff as dd
-from dak_diff.graph.evaluation import Evaluation, Kept, optimised, split
+from dak_diff.graph.evaluation import Evaluation, Precomputed, optimised, split
 
 
 class Tasks(Callback):
@@ -149,7 +149,7 @@ def test_what_is_kept_runs_once(collections, parameters):
 
 
 def test_nothing_to_keep():
-    assert Kept({}, []).on(dask.get) == {}
+    assert Precomputed({}, []).on(dask.get) == {}
 
 
 def test_results_that_need_no_parameter_are_kept(parameters):
