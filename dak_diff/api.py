@@ -320,7 +320,7 @@ def visualize(
 
 
 def _require_scalar(expr: Any) -> None:
-    if isinstance(as_expression(expr), (dak.Array, LazyHistogram)) or (
+    if isinstance(as_expression(expr), (dak.Array, dak.Record, LazyHistogram)) or (
         isinstance(expr, Parameter) and expr.ndim
     ):
         raise TypeError(
@@ -388,10 +388,9 @@ def _refuse_namesakes(collections: list) -> None:
 
 def _check(expr: Any, method: str, disconnected: str) -> None:
     known = (dak.Array, dak.Scalar, Parameter, LazyHistogram)
-    if not isinstance(expr, known) or isinstance(expr, dak.Record):
+    if not isinstance(expr, known):
         raise TypeError(
-            f"expr must be a dask-awkward Array or Scalar or a histogram, not {type(expr).__name__}; "
-            "of a record take a field"
+            f"expr must be a dask-awkward Array, Scalar or Record or a histogram, not {type(expr).__name__}"
         )
     check_method(method)
     if disconnected not in ("raise", "zero"):

@@ -182,7 +182,9 @@ class _Call:
             return map_parts(part, filled) if is_nest(part) else part
 
         args, kwargs = filled(self.arguments)
-        return self.fn(*args, **kwargs)
+        result = self.fn(*args, **kwargs)
+        # np.where(p > 0, p, q) is an array without dimensions, which collections do not take.
+        return result[()] if isinstance(result, np.ndarray) and not result.ndim else result
 
     def __dask_tokenize__(self) -> Any:
         return (self.fn.__module__, self.__name__, content_token(self.arguments))
@@ -286,6 +288,8 @@ def parameter(value: Any, name: str | None = None) -> Parameter:
     >>> (x * (1 + alpha)).compute().to_list()
     [[1.5, 3.0], [4.5]]
     """
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         value = float(value)
     if isinstance(value, (list, tuple)):

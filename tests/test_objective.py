@@ -392,7 +392,7 @@ def scalar_of(p):
         (lambda p: (scalar_of(p), [p, {"again": p}]), ValueError, "'p' is there 2 times"),
         (lambda p: (scalar_of(p), []), ValueError, "no parameters"),
         (lambda p: (scalar_of(p), [p, dd.parameter(1.0, name="q")]), DisconnectedError, "q-"),
-        (lambda p: (scalar_of(p).persist(), p), OptimizedGraphError, "persisted"),
+        (lambda p: (scalar_of(p).persist(), p), OptimizedGraphError, "after dask.optimize or persist"),
     ],
 )
 def test_what_is_no_objective(build, error, message):

@@ -141,7 +141,7 @@ class ArrayModule:
         if kwargs:
             raise NoRuleError(
                 f"no derivative rule for numpy.{ufunc.__name__} with {', '.join(kwargs)}=. "
-                "Use np.where for a masked operation."
+                "Leave it out; use np.where for a masked operation."
             )
         return self._wrapped_any(apply_ufunc(ufunc, *values, call=call))
 

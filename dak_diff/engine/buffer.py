@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -137,23 +137,26 @@ class Buffer(NDArrayOperatorsMixin):
             return self.of(astype(self.value, dtype=np.dtype(dtype)))
         return type(self)(self.value.astype(dtype, copy=copy))
 
-    def view(self, dtype: Any) -> Buffer:
+    def view(self, dtype: Any = None) -> Buffer:
+        dtype = self.dtype if dtype is None else dtype
         if self.active and np.dtype(dtype) != self.dtype:
             raise lost(f"a view of {self.dtype} as {np.dtype(dtype)}")
         return self if self.active else type(self)(self.value.view(dtype))
 
-    def reshape(self, *shape: Any) -> Buffer:
+    def reshape(self, *shape: Any, order: str = "C") -> Buffer:
+        if order not in ("C", "A"):
+            raise NoRuleError(f"no derivative rule for order={order!r}: transpose before and after instead")
         new = shape[0] if len(shape) == 1 and np.iterable(shape[0]) else shape
         return type(self)(reshape(self.value, shape=tuple(new)))
 
-    def ravel(self) -> Buffer:
-        return self.reshape(-1)
+    def ravel(self, order: str = "C") -> Buffer:
+        return self.reshape(-1, order=order)
 
     def copy(self) -> Buffer:
         return self if self.active else type(self)(self.value.copy())
 
-    def flatten(self) -> Buffer:
-        return self.reshape(-1)
+    def flatten(self, order: str = "C") -> Buffer:
+        return self.reshape(-1, order=order)
 
     def transpose(self, *axes: Any) -> Any:
         return self.module.transpose(self, axes[0] if len(axes) == 1 else axes or None)
@@ -219,6 +222,13 @@ class Buffer(NDArrayOperatorsMixin):
     def tolist(self) -> Any:
         return self._leave("x.tolist()").tolist()
 
+    def tobytes(self, *args: Any) -> bytes:
+        return self._leave("x.tobytes()").tobytes(*args)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = f": use NumPy's functions, np.{name}(x) if there is one" if hasattr(np.ndarray, name) else ""
+        raise AttributeError(f"an array inside of a derivative has no {name!r}{hint}")
+
     def __repr__(self) -> str:
         return f"<{type(self.value).__name__ if self.active else 'constant'} {raw(self.value)!r}>"
 
@@ -243,16 +253,14 @@ class Buffer(NDArrayOperatorsMixin):
         return self.module.ufunc(ufunc, *inputs, **kwargs)
 
     def __array_function__(self, func: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
-        if getattr(np, func.__name__, None) is not func:
-            return self.module.refused(func)(*args, **kwargs)
-        return getattr(self.module, func.__name__)(*args, **kwargs)
+        return self.module.call(func, args, kwargs)
 
 
 def _method(name: str) -> Callable:
     """The method that does what NumPy's function of that name does."""
 
     def method(self: Buffer, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.module, name)(self, *args, **kwargs)
+        return self.module.call(getattr(np, name), (self, *args), kwargs)
 
     method.__name__ = name
     return method

@@ -64,6 +64,8 @@ def _zip_parts(primal: Any, tangent: Any, what: str) -> Iterator[tuple[Any, Any]
 def _match_part(primal: Any, tangent: Any, what: str) -> list[Any]:
     if isinstance(primal, histogram_types()):
         return match_contents(primal, tangent, what)
+    if isinstance(tangent, (list, tuple)):
+        tangent = ak.Array(tangent) if isinstance(primal, (ak.Array, ak.Record)) else np.asarray(tangent)
     mine = leaf_values(primal)
     if _is_complex(tangent) and is_float(mine[0]) and not any(map(_is_complex, mine)):
         raise StructureError(f"the {what} is complex, its primal is not")

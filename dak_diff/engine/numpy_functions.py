@@ -39,17 +39,12 @@ JOINS = frozenset(("hstack", "vstack", "dstack", "column_stack"))
 def _formula(method: Callable) -> Callable:
     """The derivative of the method, with the value of the function of NumPy that is called like it."""
     name = method.__name__.replace("linalg_", "linalg.")
-    signature = inspect.signature(method)
 
     @wraps(method)
     def call(self: NumpyFunctions, *args: Any, **kwargs: Any) -> Any:
         function = reduce(getattr, name.split("."), self.base)
         if not self._is_active((args, kwargs)):
             return self._plainly(name, function)(*args, **kwargs)
-        try:
-            signature.bind(self, *args, **kwargs)
-        except TypeError as error:
-            raise NoRuleError(f"no derivative rule for numpy.{name} with these arguments: {error}") from None
         value = function(*self._values(raw, args), **self._values(raw, kwargs))
         with np.errstate(all="ignore"):
             meant = self._value(method(self, *args, **kwargs))
@@ -65,6 +60,21 @@ class NumpyFunctions(ArrayModule):
         if name in MOVEMENTS or name in JOINS:
             return partial(self._moved, name)
         return super().__getattr__(name)
+
+    def call(self, function: Callable, args: tuple, kwargs: dict) -> Any:
+        """What a function of NumPy gives; arguments that only the base knows are for constants only."""
+        name = function.__name__
+        mine = getattr(self, name) if getattr(np, name, None) is function else self.refused(function)
+        try:
+            inspect.signature(mine).bind(*args, **kwargs)
+        except TypeError as error:
+            if self._is_active((args, kwargs)):
+                raise NoRuleError(
+                    f"no derivative rule for numpy.{name} with these arguments: {error}. Leave them out, or "
+                    "write it with other functions."
+                ) from None
+            mine = self._plainly(name, getattr(self.base, name))
+        return mine(*args, **kwargs)
 
     def refused(self, function: Callable) -> Callable:
         named = f"{function.__module__}.{function.__name__}".removeprefix("numpy.").replace(".", "_")
@@ -145,9 +155,53 @@ class NumpyFunctions(ArrayModule):
         return self.nansum(a, axis, keepdims=keepdims) / count
 
     @_formula
+    def nanmax(self, a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return np.max(np.where(np.isnan(a), -np.inf, a), axis=axis, keepdims=keepdims)
+
+    @_formula
+    def nanmin(self, a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        return np.min(np.where(np.isnan(a), np.inf, a), axis=axis, keepdims=keepdims)
+
+    @_formula
+    def nanvar(self, a: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+        count = np.sum(~np.isnan(a), axis=axis, keepdims=keepdims)
+        deviations = np.where(np.isnan(a), 0.0, a - self.nanmean(a, axis, keepdims=True))
+        return np.sum(_squared(deviations), axis=axis, keepdims=keepdims) / (count - ddof)
+
+    @_formula
+    def nanstd(self, a: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Any:
+        return np.sqrt(self.nanvar(a, axis, ddof=ddof, keepdims=keepdims))
+
+    @_formula
+    def quantile(self, a: Any, q: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
+        return self._between(a, q, axis)
+
+    @_formula
+    def percentile(self, a: Any, q: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
+        return self._between(a, self.base.asarray(q) / 100, axis)
+
+    @_formula
+    def median(self, a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
+        return self._between(a, 0.5, axis)
+
+    def _between(self, a: Any, q: Any, axis: int | None) -> Any:
+        """Between the two elements in order that a quantile lies between."""
+        a, axis = (self.ravel(a), 0) if axis is None else (a, axis)
+        ordered = self.moveaxis(np.sort(a, axis=axis), axis, 0)
+        q, last = self.base.asarray(q), len(ordered) - 1
+        if last < 0:
+            return self.broadcast_to(np.sum(ordered, axis=0), q.shape + ordered.shape[1:])
+        first = np.floor(q * last).astype(np.int64)
+        share = (q * last - first).reshape(q.shape + (1,) * (ordered.ndim - 1))
+        return ordered[first] * (1 - share) + ordered[self.base.minimum(first + 1, last)] * share
+
+    @_formula
     def linalg_norm(self, x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
         if ord is not None and not (ord == 2 and (isinstance(axis, int) or np.ndim(x) == 1)):
-            raise NoRuleError("no derivative rule for numpy.linalg.norm but the square root of squares")
+            raise NoRuleError(
+                "no derivative rule for numpy.linalg.norm but the square root of squares: write it with "
+                "np.sum, np.max and np.abs"
+            )
         return np.sqrt(np.sum(_squared(x), axis=axis, keepdims=keepdims))
 
     # ---------------------------------------------------------------- products
@@ -216,6 +270,27 @@ class NumpyFunctions(ArrayModule):
         return np.sum(self.diagonal(a, offset, axis1, axis2), axis=-1)
 
     # ---------------------------------------------------------------- along an axis, and choices
+
+    @_formula
+    def cumprod(self, a: Any, axis: int | None = None) -> Any:
+        # By doubling: no quotient, which a factor of zero would not have.
+        a, axis = (self.ravel(a), 0) if axis is None else (a, axis)
+        total = self.moveaxis(a, axis, 0)
+        done = 1
+        while done < len(total):
+            ones = self.base.ones_like(raw(total.value)[:done])
+            total, done = total * self.concatenate([self.asarray(ones), total[:-done]]), 2 * done
+        return self.moveaxis(total, 0, axis)
+
+    @_formula
+    def convolve(self, a: Any, v: Any, mode: str = "full") -> Any:
+        long, short = (a, v) if len(a) >= len(v) else (v, a)
+        n, m = len(long), len(short)
+        places = (self.base.arange(n)[:, None] + self.base.arange(m)).reshape(-1)
+        products = self._value(self.outer(long, short).reshape(-1))
+        full = self._wrap.of(structure.scatter_add(products, key=places, shape=(n + m - 1,)))
+        start, length = {"full": (0, n + m - 1), "same": ((m - 1) // 2, n), "valid": (m - 1, n - m + 1)}[mode]
+        return full[start : start + length]
 
     @_formula
     def trapezoid(self, y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:

@@ -10,7 +10,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dak_diff.graph.draw import picture_of, render
 from dak_diff.graph.histograms import LazyHistogram
 
-__all__ = ["DerivativeArray", "DerivativeScalar", "as_collection"]
+__all__ = ["DerivativeArray", "DerivativeRecord", "DerivativeScalar", "as_collection"]
 
 
 class _Drawn:
@@ -49,10 +49,16 @@ class DerivativeScalar(_Drawn, dak.Scalar):
     """A dask-awkward Scalar that holds a derivative."""
 
 
+class DerivativeRecord(_Drawn, dak.Record):
+    """A dask-awkward Record that holds a derivative."""
+
+
 def as_collection(like: Any, graph: HighLevelGraph, name: str, meta: Any = None) -> Any:
     """The collection of layer ``name``, of the partitions of another, and of its type if there is no meta."""
     if isinstance(like, LazyHistogram):
         return like.rebuilt(graph, name, meta)
     if isinstance(like, dak.Array):
         return DerivativeArray(graph, name, like._meta if meta is None else meta, like.divisions)
+    if isinstance(like, dak.Record):
+        return DerivativeRecord(graph, name, like._meta if meta is None else meta)
     return DerivativeScalar(graph, name, None, like.dtype)

@@ -256,6 +256,9 @@ def _map_materialized(
     layer: Any, new_name: str, wrap: Callable, rename: Mapping[str, str], upstream: Mapping[str, Any]
 ) -> MaterializedLayer:
     mapping = task_nodes(layer, upstream.values())
+    if not mapping:
+        # No partitions: x[7:] of three.
+        return FoldedLayer({})
 
     def new_key(key: Any) -> Any:
         if isinstance(key, tuple) and key in mapping:

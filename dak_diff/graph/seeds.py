@@ -99,6 +99,9 @@ def _single(target: Target, tangent: Any, what: str) -> Operand:
         )
     if is_dask_collection(tangent):
         return Operand(content_token(tangent), name=tangent.name, graph=tangent.dask, partitioned=False)
+    if isinstance(target.collection, dak.Record) and isinstance(tangent, (ak.Record, dict)):
+        record = ak.Array([tangent])[0] if isinstance(tangent, dict) else tangent
+        return Operand(content_token(record), literal=record)
     value = getattr(target.collection, "value", 0.0)
     if isinstance(value, ak.Array) is not isinstance(tangent, ak.Array) or (
         not isinstance(value, ak.Array) and np.shape(value) != np.shape(tangent)

@@ -15,7 +15,7 @@ Values at edges and kinks:
 - ``i0e``, ``i1e``, ``ive`` have a kink at 0: the mean of both sides, 0 for ``i0e`` and 1/2 for ``i1e``.
 - Where a function is constant at infinity (``erf``, ``expit``, ``ndtr``, ...) its derivative is 0.
 
-Refused: ``iv``, ``ive`` and ``zeta`` by their order.
+Refused: Bessel functions and ``zeta`` by their order, distributions by their shape (``gammainc`` by ``a``).
 
 Sources: Abramowitz and Stegun, chapters 6, 7 and 9, and the NIST Digital Library of Mathematical
 Functions (DLMF); single formulas are cited where they stand.
@@ -34,13 +34,14 @@ import numpy as np
 
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.primitive import raw
-from dak_diff.rules.structure import where
+from dak_diff.rules.structure import imag, real, where
 
 __all__ = ["BOUNDED", "FLAT", "partials_of"]
 
 _2_SQRTPI = 2 / math.sqrt(math.pi)
 _SQRT2PI = math.sqrt(2 * math.pi)
 _FAR = 4.0
+_OUT = 6.0
 
 #: Where an argument is infinite and the function constant: its horizontal asymptotes.
 FLAT: dict[str, Callable[..., Any]] = {
@@ -86,14 +87,51 @@ def _table(sp: ModuleType) -> dict[str, tuple[Callable[..., Any], ...]]:
         "gamma": (lambda out, x: out * sp.psi(x),),
         "gammaln": (lambda out, x: sp.psi(x),),
         "psi": (lambda out, x: sp.zeta(2.0, x),),
+        "loggamma": (lambda out, x: sp.psi(x),),
+        "rgamma": (lambda out, x: -out * sp.psi(x),),
+        "betaln": (lambda out, a, b: sp.psi(a) - sp.psi(a + b), lambda out, a, b: sp.psi(b) - sp.psi(a + b)),
+        "beta": (
+            lambda out, a, b: out * (sp.psi(a) - sp.psi(a + b)),
+            lambda out, a, b: out * (sp.psi(b) - sp.psi(a + b)),
+        ),
         "_zeta": (_by_order("zeta"), lambda out, s, q: -s * sp.zeta(s + 1.0, q)),
+        # distributions by their argument: the density
+        "gammainc": (_by_shape("gammainc"), lambda out, a, x: _gamma_density(sp, a, x)),
+        "gammaincc": (_by_shape("gammaincc"), lambda out, a, x: -_gamma_density(sp, a, x)),
+        "chdtr": (_by_shape("chdtr"), lambda out, v, x: 0.5 * _gamma_density(sp, 0.5 * v, 0.5 * x)),
+        "chdtrc": (_by_shape("chdtrc"), lambda out, v, x: -0.5 * _gamma_density(sp, 0.5 * v, 0.5 * x)),
+        "pdtr": (0.0, lambda out, k, m: -_gamma_density(sp, np.floor(raw(k)) + 1.0, m)),
+        "pdtrc": (0.0, lambda out, k, m: _gamma_density(sp, np.floor(raw(k)) + 1.0, m)),
+        "betainc": (*[_by_shape("betainc")] * 2, lambda out, a, b, x: _beta_density(sp, a, b, x)),
+        "betaincc": (*[_by_shape("betaincc")] * 2, lambda out, a, b, x: -_beta_density(sp, a, b, x)),
+        "stdtr": (_by_shape("stdtr"), lambda out, v, x: _student_density(sp, v, x)),
+        # relative entropies
+        "entr": (lambda out, x: -np.log(x) - 1.0,),
+        "rel_entr": (lambda out, x, y: np.log(x / y) + 1.0, lambda out, x, y: -_zero_over_zero(x, y)),
+        "kl_div": (lambda out, x, y: np.log(x / y), lambda out, x, y: 1.0 - _zero_over_zero(x, y)),
+        # resonances: DLMF 7.10.2
+        "wofz": (lambda out, z: _faddeeva(out, z)[0],),
+        "voigt_profile": (
+            lambda out, x, s, g: _voigt(sp, x, s, g)[0],
+            lambda out, x, s, g: _voigt(sp, x, s, g)[1],
+            lambda out, x, s, g: _voigt(sp, x, s, g)[2],
+        ),
         # logarithms with a factor that may be zero
         "xlogy": (lambda out, x, y: np.log(y), lambda out, x, y: _zero_over_zero(x, y)),
         "xlog1py": (lambda out, x, y: np.log1p(y), lambda out, x, y: _zero_over_zero(x, 1 + y)),
-        # modified Bessel functions, DLMF 10.29.1: no quotient by x, which may be 0
+        # Bessel functions, DLMF 10.6.1 and 10.29.1: no quotient by x, which may be 0
         "i0": (lambda out, x: sp.i1(x),),
         "i1": (lambda out, x: 0.5 * (sp.i0(x) + sp.iv(2.0, x)),),
         "iv": (_by_order("iv"), lambda out, v, x: 0.5 * (sp.iv(v - 1.0, x) + sp.iv(v + 1.0, x))),
+        "j0": (lambda out, x: -sp.j1(x),),
+        "j1": (lambda out, x: 0.5 * (sp.j0(x) - sp.jv(2.0, x)),),
+        "jv": (_by_order("jv"), lambda out, v, x: 0.5 * (sp.jv(v - 1.0, x) - sp.jv(v + 1.0, x))),
+        "y0": (lambda out, x: -sp.y1(x),),
+        "y1": (lambda out, x: 0.5 * (sp.y0(x) - sp.yv(2.0, x)),),
+        "yv": (_by_order("yv"), lambda out, v, x: 0.5 * (sp.yv(v - 1.0, x) - sp.yv(v + 1.0, x))),
+        "k0": (lambda out, x: -sp.k1(x),),
+        "k1": (lambda out, x: -0.5 * (sp.k0(x) + sp.kv(2.0, x)),),
+        "kv": (_by_order("kv"), lambda out, v, x: -0.5 * (sp.kv(v - 1.0, x) + sp.kv(v + 1.0, x))),
         "i0e": (lambda out, x: _scaled_bessel(sp, out, 0.0, x),),
         "i1e": (lambda out, x: _scaled_bessel(sp, out, 1.0, x),),
         "ive": (_by_order("ive"), lambda out, v, x: _scaled_bessel(sp, out, v, x)),
@@ -116,6 +154,67 @@ def _by_order(name: str) -> Callable[..., Any]:
         )
 
     return refuse
+
+
+def _by_shape(name: str) -> Callable[..., Any]:
+    """Refused: no closed form."""
+
+    def refuse(*_: Any) -> Any:
+        raise NoRuleError(
+            f"no derivative rule for {name} but by its last argument: by its shape there is no closed form. "
+            "Keep what depends on wrt out of the shape."
+        )
+
+    return refuse
+
+
+def _gamma_density(sp: ModuleType, a: Any, x: Any) -> Any:
+    return np.exp(sp.xlogy(a - 1.0, x) - x - sp.gammaln(a))
+
+
+def _beta_density(sp: ModuleType, a: Any, b: Any, x: Any) -> Any:
+    return np.exp(sp.xlogy(a - 1.0, x) + sp.xlog1py(b - 1.0, -x) - sp.betaln(a, b))
+
+
+def _student_density(sp: ModuleType, v: Any, x: Any) -> Any:
+    half = 0.5 * (v + 1.0)
+    norm = sp.gammaln(half) - sp.gammaln(0.5 * v) - 0.5 * np.log(math.pi * v)
+    return np.exp(norm - half * np.log1p(x * x / v))
+
+
+def _faddeeva(out: Any, z: Any) -> tuple[Any, Any]:
+    """Derivatives of ``w(z)`` and of ``z w(z)``; far out in the upper half plane terms cancel.
+
+    There they come from ``w(z) = i/sqrt(pi) sum_k c_k z^(-2k - 1)`` (DLMF 7.12.1), of which 36 terms are
+    exact to rounding beyond 6. Its real part vanishes on the real axis, where it is ``exp(-z^2)``.
+    """
+    slope = -2.0 * z * out + 1j * _2_SQRTPI
+    whole = out + z * slope
+    far = (abs(raw(z)) > _OUT) & (raw(z).imag >= 0)
+    if not far.any():
+        return slope, whole
+    y = 1.0 / where(far, z, _OUT)
+    square, term = y * y, y
+    by_w: Any = 0.0
+    by_zw: Any = 0.0
+    for k in range(36):
+        by_w = by_w - (2 * k + 1) * term * y
+        by_zw = by_zw - 2 * k * term
+        term = term * square * ((2 * k + 1) / 2)
+    real_axis = far & (abs(raw(z).imag) < 0.1)
+    near = where(real_axis, z, _OUT)
+    gauss = where(real_axis, np.exp(-near * near), 0.0)
+    factor = 0.5j * _2_SQRTPI
+    slope = where(far, factor * by_w - 2.0 * near * gauss, slope)
+    return slope, where(far, factor * by_zw + (1.0 - 2.0 * near * near) * gauss, whole)
+
+
+def _voigt(sp: ModuleType, x: Any, sigma: Any, gamma: Any) -> tuple[Any, Any, Any]:
+    """``Re w(z) / (sigma sqrt(2 pi))`` with ``z = (x + i gamma) / (sigma sqrt(2))``, by all three."""
+    z = (x + 1j * gamma) / (math.sqrt(2) * sigma)
+    slope, whole = _faddeeva(sp.wofz(z), z)
+    by_x = slope / (math.sqrt(2) * _SQRT2PI * sigma * sigma)
+    return real(by_x), -real(whole) / (_SQRT2PI * sigma * sigma), -imag(by_x)
 
 
 def _zero_over_zero(x: Any, y: Any) -> Any:

@@ -381,9 +381,10 @@ def nan_to_num(x: Any, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -
     if dtype_of(x).kind == "c":
         return nan_to_num(real(x), nan, posinf, neginf) + 1j * nan_to_num(imag(x), nan, posinf, neginf)
     plain = raw(x)
-    limits = np.finfo(plain.dtype)
+    dtype = dtype_of(x)
+    limits = np.finfo(dtype)
     posinf = limits.max if posinf is None else posinf
     neginf = limits.min if neginf is None else neginf
     x = where(np.isnan(plain), nan, x)
     x = where(np.isposinf(plain), posinf, x)
-    return real_if(where(np.isneginf(plain), neginf, x), plain.dtype)
+    return real_if(where(np.isneginf(plain), neginf, x), dtype)

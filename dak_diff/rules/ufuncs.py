@@ -12,6 +12,7 @@ derivative 0 at the origin. Source of the formulas: Abramowitz and Stegun, chapt
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -119,12 +120,17 @@ class _Conjugate(Primitive):
 conjugate = _Conjugate()
 
 
+def _inverse(y: Any) -> Any:
+    # Python's own zero does not divide: a count of nothing.
+    return math.copysign(math.inf, y) if type(y) in (int, float) and y == 0 else 1 / y
+
+
 PARTIALS: dict[np.ufunc, tuple[Partial, ...] | list[tuple[Partial, ...]]] = {
     # arithmetic
     np.add: (1, 1),
     np.subtract: (1, -1),
     np.multiply: (lambda out, x, y: y, lambda out, x, y: x),
-    np.divide: (lambda out, x, y: 1 / y, lambda out, x, y: -out / y),
+    np.divide: (lambda out, x, y: _inverse(y), lambda out, x, y: -out / y),
     np.negative: (-1,),
     np.positive: (1,),
     np.reciprocal: (lambda out, x: -np.square(out),),

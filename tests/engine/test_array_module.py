@@ -15,15 +15,15 @@ UNKNOWN = {
     "linalg.det": lambda x: np.linalg.det(x),
     "linalg.solve": lambda x: np.linalg.solve(x, x[0]),
     "fft": lambda x: np.fft.fft(x),
-    "convolve": lambda x: np.convolve(x[0], x[1]),
+    "gradient": lambda x: np.gradient(x[0]),
     "histogram": lambda x: np.histogram(x[0]),
-    "median": lambda x: np.median(x),
-    "percentile": lambda x: np.percentile(x, 30),
+    "cov": lambda x: np.cov(x),
+    "nanmedian": lambda x: np.nanmedian(x),
     "unique": lambda x: np.unique(x),
     "add.accumulate": lambda x: np.add.accumulate(x),
     "multiply.outer": lambda x: np.multiply.outer(x, x),
     "power with where=": lambda x: np.power(x, 2, where=x > 1),
-    "cumprod": lambda x: np.cumprod(x),
+    "cross": lambda x: np.cross(x, x),
     "partition": lambda x: np.partition(x, 1),
     "i0": lambda x: np.i0(x),
 }
@@ -35,7 +35,7 @@ def test_unknown_functions_are_refused(name):
         eager.jvp(UNKNOWN[name], (SQUARE,))
 
 
-@pytest.mark.parametrize("function", ["unique", "partition", "percentile"])
+@pytest.mark.parametrize("function", ["unique", "partition", "vander"])
 def test_a_refusal_names_the_function(function):
     arguments = () if function == "unique" else (1,)
     with pytest.raises(NoRuleError, match=f"numpy.{function}"):

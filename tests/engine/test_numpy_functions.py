@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import stand_in
 
-from dak_diff import eager
+from dak_diff import eager, stop_gradient
 from dak_diff.errors import NoRuleError
 
 RNG = np.random.default_rng(4)
@@ -23,6 +23,15 @@ SQUARES = {
     "average weighted": lambda x: np.average(x, weights=x**2 + 1),
     "average weighted rows": lambda x: np.average(x, axis=-1, weights=np.array([1.0, 2.0, 4.0])),
     "ptp": lambda x: np.ptp(x, axis=1),
+    "median": lambda x: np.median(x),
+    "median of rows": lambda x: np.median(x[:, :2], axis=1, keepdims=True),
+    "quantile": lambda x: np.quantile(x, [[0.0, 0.3], [0.5, 1.0]], axis=0),
+    "percentile": lambda x: np.percentile(x, 37),
+    "cumprod": lambda x: np.cumprod(x, axis=1),
+    "cumprod with zeros": lambda x: np.cumprod(np.where(x == x[1, 1], 0.0, x)),
+    "convolve": lambda x: np.convolve(x[0], np.concatenate([x[1], x[2]])),
+    "convolve, same": lambda x: np.convolve(x.ravel(), x[0], "same"),
+    "convolve, valid": lambda x: np.convolve(x[0], x.ravel(), mode="valid"),
     "norm": lambda x: np.linalg.norm(x),
     "norm of rows": lambda x: np.linalg.norm(x, axis=1),
     "dot": lambda x: np.dot(x, x),
@@ -85,6 +94,10 @@ CASES = [
     *((f"{name}, flat", fn, FLAT) for name, fn in FLATS.items()),
     ("nansum", lambda x: np.nansum(x), NAN),
     ("nanmean", lambda x: np.nanmean(x**2), NAN),
+    ("nanvar", lambda x: np.nanvar(x, ddof=1), NAN),
+    ("nanstd", lambda x: np.nanstd(x), NAN),
+    ("nanmax", lambda x: np.nanmax(x**2), NAN),
+    ("nanmin", lambda x: np.nanmin(x**2), NAN),
 ]
 every_case = pytest.mark.parametrize(("fn", "x"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
 
@@ -172,6 +185,9 @@ def test_the_slope_at_a_node_is_that_behind_it():
     ("fn", "words"),
     [
         (lambda x: np.var(x, dtype=np.float32), "numpy.var with these arguments.*dtype"),
+        (lambda x: np.diff(x, prepend=0), "numpy.diff with these arguments.*prepend"),
+        (lambda x: x.take([0], mode="clip"), "numpy.take with these arguments.*mode"),
+        (lambda x: x.reshape(-1, order="F"), "order='F'"),
         (lambda x: np.einsum("...i->...", x), "numpy.einsum but with all indices"),
         (lambda x: np.sum(x, where=x > 0), "numpy.sum with where="),
         (lambda x: np.max(x, initial=9.0), "numpy.max with initial="),
@@ -179,8 +195,37 @@ def test_the_slope_at_a_node_is_that_behind_it():
         (lambda x: np.linalg.norm(x, 1), "linalg.norm but the square root"),
         (lambda x: np.interp(x, NODES, TABLE, period=3), "numpy.interp with these arguments.*period"),
     ],
-    ids=["dtype", "ellipsis", "where", "initial", "dtype of a mean", "one norm", "period"],
+    ids=[
+        "dtype",
+        "prepend",
+        "mode",
+        "order",
+        "ellipsis",
+        "where",
+        "initial",
+        "dtype of a mean",
+        "one norm",
+        "period",
+    ],
 )
 def test_what_a_formula_does_not_say_is_refused(fn, words):
     with pytest.raises(NoRuleError, match=words):
         eager.jvp(fn, (FLAT,))
+
+
+def test_constants_take_all_arguments():
+    value, tangent = eager.jvp(lambda x: x * np.diff(stop_gradient(x), prepend=0), (FLAT,))
+    np.testing.assert_array_equal(value, FLAT * np.diff(FLAT, prepend=0))
+    np.testing.assert_array_equal(tangent, np.diff(FLAT, prepend=0))
+
+
+def test_the_median_of_nothing():
+    with pytest.warns(RuntimeWarning):
+        value, tangent = eager.jvp(lambda x: np.median(x[:0]), (FLAT,))
+    assert np.isnan(value)
+    assert tangent == 0.0
+
+
+def test_methods_that_change_an_array_are_none():
+    with pytest.raises(AttributeError, match=r"no 'sort': use NumPy's functions, np\.sort"):
+        eager.jvp(lambda x: x.sort(), (FLAT,))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from awkward._nplikes.array_module import ArrayModuleNumpyLike
 from awkward._nplikes.cupy import Cupy
 from awkward._nplikes.virtual import VirtualNDArray
 from awkward.contents import Content, IndexedOptionArray, ListOffsetArray, NumpyArray, RecordArray
-from awkward.operations import ak_to_layout, ak_to_numpy
+from awkward.operations import ak_concatenate, ak_std, ak_to_layout, ak_to_numpy
 from awkward.record import Record
 
 from dak_diff.engine.awkward_internals.backend import (
@@ -94,6 +95,9 @@ def _patch_awkward() -> None:
     ``ListOffsetArray``, ``IndexedOptionArray``: places upstream make an index and forget the backend.
     ``frombuffer``: ``ak.from_buffers`` of what carries a derivative says that it would be lost.
     ``RecordArray``: ``ak.Array({"x": x, "constant": numpy_array})`` brings its columns together.
+    ``Record``: ``ak.Record({"ht": ak.sum(x)})`` takes numbers that carry a derivative.
+    ``_merge_as_union``: ``ak.concatenate([x, 1.5])`` likewise.
+    ``ak.std``: its square root has derivative 0 where the variance is 0, the convention for equal elements.
     """
     if getattr(_dispatch.common_backend, "knows_dak_diff", False):
         return
@@ -115,7 +119,10 @@ def _patch_awkward() -> None:
     ListOffsetArray.__init__ = _patched_index_init(ListOffsetArray.__init__, "offsets")
     IndexedOptionArray.__init__ = _patched_index_init(IndexedOptionArray.__init__, "index")
     ArrayModuleNumpyLike.frombuffer = _patched_frombuffer(ArrayModuleNumpyLike.frombuffer)
-    RecordArray.__init__ = _patched_record_init(RecordArray.__init__)
+    RecordArray.__init__ = _patched_record_array(RecordArray.__init__)
+    highlevel.Record.__init__ = _patched_record(highlevel.Record.__init__)
+    ak_concatenate._merge_as_union = _patched_union(ak_concatenate._merge_as_union)
+    ak_std.ufuncs = SimpleNamespace(sqrt=_flat_at_zero(ak_std.ufuncs.sqrt))
     Content.to_backend = _patched_to_backend(Content.to_backend)
     highlevel.custom_reduce = _patched_reduce(highlevel.custom_reduce)
 
@@ -210,7 +217,7 @@ def _beside(x: Any, backend: DiffBackend) -> Any:
         return x.to_backend(backend)
     if isinstance(x, Buffer) and not x.ndim and not isinstance(x, backend.nplike.buffer_type):
         return backend.nplike.buffer_type(x.value)
-    return x
+    return x[()] if isinstance(x, np.ndarray) and not x.ndim else x
 
 
 def _patched_to_backend(upstream: Callable) -> Callable:
@@ -280,7 +287,7 @@ def _patched_frombuffer(upstream: Callable) -> Callable:
     return frombuffer
 
 
-def _patched_record_init(upstream: Callable) -> Callable:
+def _patched_record_array(upstream: Callable) -> Callable:
     @wraps(upstream)
     def init(self: Any, contents: Any, fields: Any, *args: Any, **kwargs: Any) -> None:
         contents = list(contents) if isinstance(contents, Iterable) else contents
@@ -290,6 +297,48 @@ def _patched_record_init(upstream: Callable) -> Callable:
         upstream(self, contents, fields, *args, **kwargs)
 
     return init
+
+
+def _patched_record(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def init(self: Any, data: Any, **kwargs: Any) -> None:
+        if isinstance(data, dict) and any(_is_active_number(value) for value in data.values()):
+            contents = [
+                highlevel.Array([value]).layout
+                if _is_active_number(value)
+                else highlevel.Record({name: value}).layout.array[name]
+                for name, value in data.items()
+            ]
+            data = Record(RecordArray(contents, list(data)), 0)
+        upstream(self, data, **kwargs)
+
+    return init
+
+
+def _is_active_number(value: Any) -> bool:
+    return isinstance(value, Buffer) and not value.ndim
+
+
+def _patched_union(upstream: Callable) -> Callable:
+    @wraps(upstream)
+    def merge_as_union(contents: Any, parameters: Any = None) -> Any:
+        backend = _shared_backend([content.backend for content in contents])
+        if backend is not None:
+            contents = [content.to_backend(backend) for content in contents]
+        return upstream(contents, parameters)
+
+    return merge_as_union
+
+
+def _flat_at_zero(sqrt: Callable) -> Callable:
+    def flat_at_zero(variance: Any) -> Any:
+        backend = _dispatch.backend_of_obj(variance, default=None)
+        if not isinstance(backend, DiffBackend):
+            return sqrt(variance)
+        zero = variance == 0
+        return sqrt(variance + zero) * ~zero
+
+    return flat_at_zero
 
 
 def transferred(layout: Content, target: Backend) -> Content:
