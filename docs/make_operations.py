@@ -48,7 +48,7 @@ def table(rows: Mapping[str, operations.Row], extra: Mapping[str, str] | None = 
 
 def functions() -> list[str]:
     """The names of NumPy's functions that have a derivative."""
-    own = {"base", "ndarray", "refused", "ufunc", "ufunc_method", "concat", "asarray", "array"}
+    own = {"base", "ndarray", "refused", "ufunc", "ufunc_method", "call", "concat", "asarray", "array"}
     methods = {
         name.replace("linalg_", "linalg.")
         for cls in (ArrayModule, numpy_functions.NumpyFunctions)
