@@ -18,8 +18,9 @@ from awkward._nplikes.virtual import VirtualNDArray
 from awkward.contents import NumpyArray
 from awkward.index import Index
 
-from dak_diff.engine.buffer import Buffer, lost, plain
+from dak_diff.engine.buffer import Buffer, plain
 from dak_diff.engine.numpy_functions import NumpyFunctions
+from dak_diff.errors import NoRuleError
 from dak_diff.rules.primitive import Traced, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
 from dak_diff.rules.structure import index, move_like
@@ -196,7 +197,11 @@ class DiffNplike(ArrayModuleNumpyLike):
 
     @property
     def ma(self) -> Any:
-        raise lost("a NumPy masked array")
+        raise NoRuleError(
+            "no derivative rule for a NumPy masked array, which functions of NumPy get of an array that may "
+            "lack values: call ak.fill_none or ak.drop_none before them, or use ufuncs, np.minimum and "
+            "np.maximum for np.clip"
+        )
 
     def memory_ptr(self, x: Any) -> int:
         return self.base.memory_ptr(plain(x, "a pointer to its memory"))
