@@ -220,9 +220,9 @@ class Activity:
                 continue
             if any(_is_fused(self.graph.layers[name]) for name in self.order):
                 raise OptimizedGraphError(
-                    f"no path leads from wrt {target.label} to {self.expr.name!r}. Operations may be gone: part "
-                    "of the graph is made of tasks, as after dask.optimize or persist; differentiate the "
-                    "collection as it was before that. Or it does not depend on it: "
+                    f"no path leads from wrt {target.label} to {self.expr.name!r}. Operations may be gone: "
+                    "part of the graph is made of tasks, as after dask.optimize or persist; differentiate "
+                    "the collection as it was before that. Or it does not depend on it: "
                     'disconnected="zero" gives a derivative of zero.'
                 )
             raise self._disconnected(target)
