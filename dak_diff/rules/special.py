@@ -55,7 +55,7 @@ FLAT: dict[str, Callable[..., Any]] = {
 BOUNDED = frozenset({"logit", "log1p"})
 
 
-def partials_of(ufunc: np.ufunc) -> tuple[Callable[..., Any], ...] | None:
+def partials_of(ufunc: np.ufunc) -> tuple[Callable[..., Any] | float, ...] | None:
     """The partials of a ufunc of ``scipy.special``; None for any other and for one without formulas."""
     special = sys.modules.get("scipy.special")
     # zeta is a function around a ufunc that is not public.
@@ -66,7 +66,7 @@ def partials_of(ufunc: np.ufunc) -> tuple[Callable[..., Any], ...] | None:
 
 
 @cache
-def _table(sp: ModuleType) -> dict[str, tuple[Callable[..., Any], ...]]:
+def _table(sp: ModuleType) -> dict[str, tuple[Callable[..., Any] | float, ...]]:
     """Name of a ufunc -> its partials, functions of (result, arguments)."""
     return {
         # the error function and its inverses
