@@ -331,6 +331,8 @@ def _patched_union(upstream: Callable) -> Callable:
 
 
 def _flat_at_zero(sqrt: Callable) -> Callable:
+    """A square root whose derivative is 0 at 0, to any order; values are the same."""
+
     def flat_at_zero(variance: Any) -> Any:
         backend = _dispatch.backend_of_obj(variance, default=None)
         if not isinstance(backend, DiffBackend):
