@@ -42,7 +42,7 @@ def jvp(
 
     Parameters
     ----------
-    expr : dask_awkward.Array or Scalar, or a histogram of dask-histogram or hist.dask
+    expr : dask_awkward.Array, Scalar or Record, or a histogram of dask-histogram or hist.dask
         What is differentiated. Histograms (storages Double and Weight) have derivatives by their weights.
     wrt : collection, or nested list, tuple or dict of collections
         What it is differentiated by: a collection inside the graph of ``expr``; a column
@@ -145,7 +145,7 @@ def vjp(
 
     Parameters
     ----------
-    expr : dask_awkward.Array or Scalar, or a histogram of dask-histogram or hist.dask
+    expr : dask_awkward.Array, Scalar or Record, or a histogram of dask-histogram or hist.dask
         What is differentiated.
     wrt : collection, or nested list, tuple or dict of collections
         As for :func:`jvp`.

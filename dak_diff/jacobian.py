@@ -37,7 +37,7 @@ def jacobian(
 
     Parameters
     ----------
-    expr : dask_awkward.Array or Scalar, or histogram, or nested list, tuple or dict of these
+    expr : dask_awkward.Array, Scalar or Record, or histogram, or nested list, tuple or dict of these
         What is differentiated.
     wrt : Parameter, or nested list, tuple or dict of parameters
         Numbers and NumPy arrays.
