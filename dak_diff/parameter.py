@@ -8,6 +8,7 @@ Its value is known while the graph is built, so metas are exact.
 from __future__ import annotations
 
 import copy
+import itertools
 import numbers
 import operator
 import threading
@@ -141,7 +142,8 @@ class Parameter(NDArrayOperatorsMixin, Delayed):
         if func in _OF_METADATA:
             return value
         if is_nest(value):
-            raise TypeError(f"numpy.{func.__name__} gives several results: take them by index, p[:2]")
+            place = itertools.count()
+            return map_parts(value, lambda _: derive(_Call(func, arguments, next(place)), *collections))
         return derive(call, *collections)
 
 
@@ -170,10 +172,16 @@ def _taken_out(arguments: Any) -> tuple[Any, list[Any]]:
 
 
 class _Call:
-    """A function of NumPy and its arguments, as a function of the collections that were taken out of them."""
+    """A function of NumPy and its arguments, as a function of the collections that were taken out of them.
 
-    def __init__(self, fn: Callable, arguments: Any):
-        self.fn, self.arguments, self.__name__ = fn, arguments, fn.__name__
+    Parameters
+    ----------
+    part : int, optional
+        Which of several results.
+    """
+
+    def __init__(self, fn: Callable, arguments: Any, part: int | None = None):
+        self.fn, self.arguments, self.part, self.__name__ = fn, arguments, part, fn.__name__
 
     def __call__(self, *values: Any) -> Any:
         def filled(part: Any) -> Any:
@@ -183,11 +191,12 @@ class _Call:
 
         args, kwargs = filled(self.arguments)
         result = self.fn(*args, **kwargs)
+        result = result if self.part is None else result[self.part]
         # np.where(p > 0, p, q) is an array without dimensions, which collections do not take.
         return result[()] if isinstance(result, np.ndarray) and not result.ndim else result
 
     def __dask_tokenize__(self) -> Any:
-        return (self.fn.__module__, self.__name__, content_token(self.arguments))
+        return (self.fn.__module__, self.__name__, self.part, content_token(self.arguments))
 
 
 def derive(fn: Callable, *args: Any) -> Any:

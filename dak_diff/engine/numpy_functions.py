@@ -204,6 +204,46 @@ class NumpyFunctions(ArrayModule):
             )
         return np.sqrt(np.sum(_squared(x), axis=axis, keepdims=keepdims))
 
+    # ---------------------------------------------------------------- linear algebra
+
+    @_formula
+    def linalg_inv(self, a: Any) -> Any:
+        # Each step of Newton's iteration doubles the order up to which derivatives are right.
+        inverse = self._wrap(self.base.linalg.inv(raw(self._value(a))))
+        for _ in range(self._order(a).bit_length()):
+            inverse = 2.0 * inverse - inverse @ a @ inverse
+        return inverse
+
+    @_formula
+    def linalg_solve(self, a: Any, b: Any) -> Any:
+        return self.linalg_inv(a) @ b
+
+    @_formula
+    def linalg_det(self, a: Any) -> Any:
+        return self.base.linalg.det(raw(self._value(a))) * np.exp(self._log_of_ratio(a))
+
+    def linalg_slogdet(self, a: Any) -> Any:
+        value = self.base.linalg.slogdet(raw(self._value(a)))
+        meant = self._value(self._log_of_ratio(a))
+        return type(value)(value.sign, self._wrap.of(structure.restated(meant, value=value.logabsdet)))
+
+    def _log_of_ratio(self, a: Any) -> Any:
+        """``log(det(a) / det(its value))``: 0, with the derivatives of a power series up to their order."""
+        value = raw(self._value(a))
+        step = self._wrap(self.base.linalg.inv(value)) @ (a - value)
+        power, total = step, self.trace(step, axis1=-2, axis2=-1)
+        for k in range(2, self._order(a) + 1):
+            power = -(power @ step)
+            total = total + self.trace(power, axis1=-2, axis2=-1) / k
+        return total
+
+    def _order(self, x: Any) -> int:
+        """How many derivatives are being taken of a value at once."""
+        value, order = self._value(x), 0
+        while isinstance(value, Traced):
+            value, order = value.primal, order + 1
+        return order
+
     # ---------------------------------------------------------------- products
 
     def _product(self, subscripts: str, *factors: Any) -> Any:

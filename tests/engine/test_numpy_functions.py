@@ -1,5 +1,7 @@
 """Functions of NumPy that are made of others: values are NumPy's own, derivatives agree with differences."""
 
+import math
+
 import numpy as np
 import pytest
 import stand_in
@@ -14,6 +16,11 @@ MATRIX = RNG.normal(size=(3, 3))
 NAN = np.where([True, False, True, False, True], FLAT, np.nan)
 NODES, TABLE = np.array([-2.0, -0.5, 0.1, 0.8, 2.5]), np.array([1.0, 3.0, 2.0, -1.0, 0.5])
 
+
+def positive(x):
+    return x @ x.T + np.eye(3)
+
+
 SQUARES = {
     "var": lambda x: np.var(x),
     "var axis ddof": lambda x: np.var(x, axis=0, ddof=1, keepdims=True),
@@ -22,6 +29,13 @@ SQUARES = {
     "average": lambda x: np.average(x, axis=0),
     "average weighted": lambda x: np.average(x, weights=x**2 + 1),
     "average weighted rows": lambda x: np.average(x, axis=-1, weights=np.array([1.0, 2.0, 4.0])),
+    "inv": lambda x: np.linalg.inv(positive(x)),
+    "inv of a stack": lambda x: np.linalg.inv(np.stack([positive(x), positive(2 * x)])),
+    "solve": lambda x: np.linalg.solve(positive(x), MATRIX * x),
+    "solve for a vector": lambda x: np.linalg.solve(positive(x), x[0]),
+    "solve for a constant": lambda x: np.linalg.solve(positive(x), MATRIX),
+    "det": lambda x: np.linalg.det(x),
+    "slogdet": lambda x: np.linalg.slogdet(np.stack([x, -positive(x)])).logabsdet,
     "ptp": lambda x: np.ptp(x, axis=1),
     "median": lambda x: np.median(x),
     "median of rows": lambda x: np.median(x[:, :2], axis=1, keepdims=True),
@@ -127,7 +141,9 @@ def test_second_derivatives(fn, x):
 
 
 #: They mix in lists and arrays of the host; the stand-in has no linalg.
-ON_THE_HOST = {"vstack", "append", "average weighted rows", "norm", "norm of rows"}
+ON_THE_HOST = {"vstack", "append", "average weighted rows", "norm", "norm of rows", "det", "slogdet"} | {
+    name for name in SQUARES if name.startswith(("inv", "solve"))
+}
 
 
 @pytest.mark.parametrize("name", sorted(SQUARES.keys() - ON_THE_HOST))
@@ -229,3 +245,25 @@ def test_the_median_of_nothing():
 def test_methods_that_change_an_array_are_none():
     with pytest.raises(AttributeError, match=r"no 'sort': use NumPy's functions, np\.sort"):
         eager.jvp(lambda x: x.sort(), (FLAT,))
+
+
+def test_derivatives_of_a_determinant_to_the_fourth():
+    """det(1 + t A) for a triangular A is the product of 1 + t a_ii: its derivatives by hand."""
+    triangular = np.array([[1.0, 5.0, -3.0], [0.0, 2.0, 7.0], [0.0, 0.0, 3.0]])
+
+    def fn(t):
+        return np.linalg.det(np.eye(3) + t * triangular)
+
+    got = []
+    for _ in range(4):
+        fn = eager.grad(fn)
+        got.append(fn(0.0))
+    # (1 + t) (1 + 2 t) (1 + 3 t) = 1 + 6 t + 11 t^2 + 6 t^3
+    np.testing.assert_allclose(got, [6.0, 22.0, 36.0, 0.0], atol=1e-12)
+
+
+def test_derivatives_of_an_inverse_to_the_fourth():
+    fn = lambda t: np.linalg.inv(t * np.eye(2))[0, 0]  # noqa: E731
+    for order in range(1, 5):
+        fn = eager.grad(fn)
+        assert fn(2.0) == pytest.approx((-1) ** order * math.factorial(order) / 2.0 ** (order + 1), rel=1e-13)
