@@ -196,7 +196,8 @@ def _is_doubtful(partial: Any) -> bool:
 
 
 def _is_zero(partial: Any) -> bool:
-    return isinstance(partial, (int, float)) and partial == 0
+    # Not of a number of NumPy, which is 0 at this point alone: there, as in arrays, 0 * inf is nan.
+    return type(partial) in (int, float) and partial == 0
 
 
 def _times(partial: Any, tangent: Any, mutual: bool = False) -> Any:

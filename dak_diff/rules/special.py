@@ -107,8 +107,8 @@ def _table(sp: ModuleType) -> dict[str, tuple[Callable[..., Any] | float, ...]]:
         "stdtr": (_by_shape("stdtr"), lambda out, v, x: _student_density(sp, v, x)),
         # relative entropies
         "entr": (lambda out, x: -np.log(x) - 1.0,),
-        "rel_entr": (lambda out, x, y: np.log(x / y) + 1.0, lambda out, x, y: -_zero_over_zero(x, y)),
-        "kl_div": (lambda out, x, y: np.log(x / y), lambda out, x, y: 1.0 - _zero_over_zero(x, y)),
+        "rel_entr": (lambda out, x, y: _log_of_ratio(x, y) + 1.0, lambda out, x, y: -_zero_over_zero(x, y)),
+        "kl_div": (lambda out, x, y: _log_of_ratio(x, y), lambda out, x, y: 1.0 - _zero_over_zero(x, y)),
         # resonances: DLMF 7.10.2
         "wofz": (lambda out, z: _faddeeva(out, z)[0],),
         "voigt_profile": (
@@ -221,6 +221,12 @@ def _zero_over_zero(x: Any, y: Any) -> Any:
     """``x / y``, but 0 where both are: ``0 log(y)`` is constant."""
     both = (raw(x) == 0) & (raw(y) == 0)
     return where(both, 0.0, x / where(both, 1.0, y))
+
+
+def _log_of_ratio(x: Any, y: Any) -> Any:
+    """``log(x / y)``; at ``x = 0`` still with the slope by ``y`` that it has elsewhere."""
+    zero = raw(x) == 0
+    return np.log(where(zero, 1.0, x / y)) + where(zero, np.log(x) - np.log(y), 0.0)
 
 
 def _inverse_mills_ratio(sp: ModuleType, out: Any, x: Any) -> Any:

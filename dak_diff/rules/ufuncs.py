@@ -30,8 +30,10 @@ _LN2, _LN10 = float(np.log(2)), float(np.log(10))
 
 
 def _power_by_base(out: Any, x: Any, y: Any) -> Any:
-    # y = 0 is constant in x, also at x = 0 where x**(y-1) is infinite.
-    return where(raw(y) == 0, 0.0, y * np.power(x, y - where(raw(y) == 0, 0.0, 1.0)))
+    # y = 0 is constant in x, also at x = 0 where x**(y-1) is infinite, and of nan.
+    slope = y * np.power(x, y - 1.0)
+    constant = raw(y) == 0
+    return where(constant & ~(abs(raw(x)) > 0), 0.0, slope) if np.any(constant) else slope
 
 
 def _power_by_exponent(out: Any, x: Any, y: Any) -> Any:

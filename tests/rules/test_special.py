@@ -527,3 +527,13 @@ def test_complex_loop_without_formula_is_stepped():
     x = np.array([0.3, 2.0])
     # Dawson's integral: D' = 1 - 2 x D
     np.testing.assert_allclose(eager.jvp(special.dawsn, (x,))[1], 1 - 2 * x * special.dawsn(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["rel_entr", "kl_div"])
+def test_mixed_second_derivatives_where_there_is_nothing(name):
+    """-1/y, at x = 0 too, in both orders."""
+    ufunc = getattr(special, name)
+    for x in (0.0, 0.3):
+        by_x = eager.jvp(lambda y, x=x: eager.jvp(lambda x: ufunc(x, y), (x,))[1], (4.0,))[1]
+        by_y = eager.jvp(lambda x: eager.jvp(lambda y, x=x: ufunc(x, y), (4.0,))[1], (x,))[1]
+        np.testing.assert_allclose([by_x, by_y], -0.25, rtol=1e-15)

@@ -252,3 +252,43 @@ def test_booleans_have_zero_tangent_of_their_type(ufunc):
 def test_refused_with_the_reason(ufunc):
     with pytest.raises(NoRuleError, match=f"{ufunc.__name__}.*np.einsum"):
         UFUNCS[ufunc][0].residuals(None, (), {}, (True,), "auto")
+
+
+def mixed(ufunc, x, y):
+    """The second derivative by both arguments, in both orders and both modes."""
+
+    def by(which, at):
+        return lambda z: eager.jvp(lambda w: ufunc(w, z) if which == 0 else ufunc(z, w), (at,))[1]
+
+    def pulled(which, at):
+        return lambda z: eager.vjp(lambda w: ufunc(w, z) if which == 0 else ufunc(z, w), (at,))[1](1.0)[0]
+
+    for make in (by, pulled):
+        yield eager.jvp(make(0, x), (y,))[1]
+        yield eager.jvp(make(1, y), (x,))[1]
+
+
+@pytest.mark.parametrize(
+    ("ufunc", "x", "y", "want"),
+    [
+        # x**y is constant in x at y = 0, but not beside it: 1 / x.
+        (np.power, 2.0, 0.0, 0.5),
+        (np.float_power, 4.0, 0.0, 0.25),
+        (np.power, 0.0, 2.0, 0.0),
+        (np.power, 2.0, 3.0, 4 + 12 * np.log(2)),
+    ],
+)
+def test_mixed_second_derivatives(ufunc, x, y, want):
+    np.testing.assert_allclose(list(mixed(ufunc, x, y)), want, rtol=1e-14)
+
+
+def test_a_power_of_nan_that_is_one():
+    assert eager.jvp(lambda x: x**0, (np.array([np.nan, 0.0, np.inf]),))[1].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_zero_times_infinity_in_both_modes():
+    """What docs/explain/kinks.md calls the price: the true slope of sqrt(x)**2 at 0 is 1."""
+    for fn in (lambda x: np.sqrt(x) ** 2, lambda x: np.square(np.sqrt(x)), lambda x: np.sqrt(x) * np.sqrt(x)):
+        for x in (0.0, np.float64(0.0), np.array([0.0])):
+            assert np.isnan(eager.jvp(fn, (x,))[1]).all()
+            assert np.all(eager.vjp(fn, (x,))[1](1.0)[0] == 0.0)
