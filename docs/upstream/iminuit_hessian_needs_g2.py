@@ -11,7 +11,11 @@ except ImportError as error:
     print(error)
     raise SystemExit(77) from None
 
-minuit = Minuit(math.cos, 0.5, grad=lambda x: [-math.sin(x)], hessian=lambda x: [[-math.cos(x)]])
+try:
+    minuit = Minuit(math.cos, 0.5, grad=lambda x: [-math.sin(x)], hessian=lambda x: [[-math.cos(x)]])
+except RuntimeError as error:
+    print("a newer iminuit takes a Hessian:", error)
+    raise SystemExit(77) from None
 minuit.errordef = Minuit.LIKELIHOOD
 try:
     minuit.migrad()
