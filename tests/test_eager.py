@@ -455,3 +455,18 @@ def test_a_gradient_is_called_as_its_function():
 def test_a_complex_value_has_no_gradient():
     with pytest.raises(TypeError, match="real number"):
         eager.grad(lambda x: ak.sum(x * 1j))(ak.Array([1.0]))
+
+
+def test_seeds_of_nests_and_of_lists():
+    """A number stands for an array full of it at any depth; integers have no tangent."""
+    x, y, n = np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([2, 3])
+    nest = {"x": x, "rest": [y, n]}
+
+    def product(d):
+        return d["x"] * d["rest"][0] * d["rest"][1]
+
+    slope = ((x + y) * n).tolist()
+    assert eager.jvp(product, (nest,), (1.0,))[1].tolist() == slope
+    assert eager.jvp(product, (nest,), ({"x": 1.0, "rest": [[1.0, 1.0], n]},))[1].tolist() == slope
+    jagged = ak.Array([[1.0, 2.0], [3.0]])
+    assert eager.jvp(np.square, (jagged,), ([[1.0, 0.0], [2.0]],))[1].to_list() == [[2.0, 0.0], [12.0]]

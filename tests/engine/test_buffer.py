@@ -24,6 +24,8 @@ LEAVING = {
     "np.array(x)": (np.array, FLAT),
     "x.item()": (lambda x: x[:1].item(), FLAT),
     "x.tolist()": (lambda x: x.tolist(), FLAT),
+    "x.tobytes()": (lambda x: x.tobytes(), FLAT),
+    "x.ctypes": (lambda x: x.ctypes, FLAT),
     "index": (operator.index, NUMBER),
     "ak.to_numpy of missing values": (lambda x: ak.to_numpy(ak.pad_none(x, 2)), JAGGED),
     "np.asarray of ak.Array": (lambda x: np.asarray(x[0]), JAGGED),
@@ -135,6 +137,23 @@ def test_branching_on_a_value_takes_its_branch():
 
     assert eager.jvp(absolute, (-2.0,)) == (2.0, -1.0)
     assert eager.jvp(absolute, (3.0,)) == (3.0, 1.0)
+
+
+def test_branching_on_whether_it_is_zero():
+    assert eager.jvp(lambda x: 2 * x if x else x, (3.0,)) == (6.0, 2.0)
+    assert eager.jvp(lambda x: 2 * x if x else x, (0.0,)) == (0.0, 1.0)
+
+
+def test_a_number_is_written_as_one():
+    texts = []
+    eager.jvp(lambda x: texts.append(f"{x:.1f}") or x, (NUMBER,))
+    assert texts == ["1.5"]
+
+
+def test_parts_of_complex_numbers():
+    z, along = np.array([1 + 2j]), np.array([3 + 5j])
+    assert eager.jvp(lambda z: z.real * 10 + z.imag, (z,), (along,))[1].tolist() == [35.0]
+    assert eager.jvp(lambda x: x.real + x.imag, (np.array([2.0]),))[1].tolist() == [1.0]
 
 
 def test_what_numpy_arrays_have():

@@ -13,7 +13,7 @@ from helpers import array_of, assert_close, collection
 
 import dak_diff as dd
 from dak_diff import eager
-from dak_diff.errors import ComplexStepError, NoRuleError
+from dak_diff.errors import ComplexStepError, NoRuleError, StructureError
 
 X = array_of("jagged")
 
@@ -116,3 +116,19 @@ def test_first_derivatives_only():
         eager.jvp(lambda x: eager.jvp(function, (x,))[1], (X,))
     with pytest.raises(ComplexStepError, match="first derivatives by real numbers only"):
         eager.jvp(function, (X + 1j,))
+
+
+def test_another_structure_for_complex_numbers_is_refused():
+    def shorter(x):
+        return x[:1] if np.iscomplexobj(x) else x
+
+    with pytest.raises(StructureError, match=r"shorter.*another structure for complex numbers"):
+        eager.jvp(dd.complex_step(shorter), (np.array([0.5, 1.0]),))
+
+
+def test_directions_that_move_one_argument_each():
+    x, p, q = collection(X, [5, 4, 3]), dd.parameter(2.0, name="p"), dd.parameter(3.0, name="q")
+    stepped = dd.complex_step(lambda a, b: a**2 * b)
+    by_p, by_q = dask.compute(*dd.jacobian(dak.map_partitions(stepped, x * p, x * q), [p, q]))
+    assert_close(by_p, 12 * X**3, 1e-14)
+    assert_close(by_q, 4 * X**3, 1e-14)

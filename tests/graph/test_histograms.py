@@ -9,10 +9,12 @@ import dask
 import dask_awkward as dak
 import numpy as np
 import pytest
+from dask._task_spec import Task, TaskRef
 from helpers import METHODS, SPLITS, array_of, assert_close, collection
 
 import dak_diff as dd
 from dak_diff.errors import NoRuleError, StructureError
+from dak_diff.graph.tasks import CallNode
 
 hist = pytest.importorskip("hist")
 hist_dask = pytest.importorskip("hist.dask")
@@ -180,6 +182,9 @@ def test_both_passes_of_a_histogram_are_one_task_a_partition():
 FACTORIES = {
     "one array": lambda x, y, w: dh.factory(
         x, axes=(bh.axis.Regular(4, 0.5, 2),), weights=w, storage=bh.storage.Weight()
+    ),
+    "axes and storage in a tuple": lambda x, y, w: dh.factory(
+        x, histref=((bh.axis.Regular(4, 0.5, 2),), bh.storage.Weight(), None), weights=w
     ),
     "two arrays": lambda x, y, w: dh.factory(
         x, y, axes=(bh.axis.Regular(4, 0.5, 2), bh.axis.Regular(2, 0.5, 2)), weights=w
@@ -424,3 +429,13 @@ def test_arithmetic_computed_with_the_histogram_itself():
     np.testing.assert_allclose(slope, ak.sum(Y), rtol=1e-15)
     np.testing.assert_array_equal(tangent.values(), start.values())
     np.testing.assert_array_equal(value.values(), 1.5 * start.values())
+
+
+def test_a_task_that_scales_in_place_leaves_what_it_was_given():
+    """So dask-histogram makes its graphs until the first parameter."""
+    given = bh.Histogram(bh.axis.Regular(2, 0, 2))
+    given.fill(X)
+    before = given.values().copy()
+    scaled = CallNode(Task("scaled", operator.imul, TaskRef("h"), 2.0), ("h",))(given)
+    np.testing.assert_array_equal(scaled.values(), 2 * before)
+    np.testing.assert_array_equal(given.values(), before)

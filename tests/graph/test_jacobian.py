@@ -418,3 +418,8 @@ def test_reverse_needs_a_known_number_of_outputs(split):
     x, p = collection(array_of("jagged"), SPLITS[split]), dd.parameter(POINT, name="p")
     with pytest.raises(TypeError, match=r'not known.*one vjp for each.*mode="forward"'):
         dd.jacobian(x * p[0], p, mode="reverse")
+
+
+def test_an_element_of_a_block():
+    x, p = collection(array_of("jagged"), SPLITS["3"]), dd.parameter([1.0, 2.0], name="p")
+    assert dd.jacobian(x * p[0], p)[0].compute().to_list() == [[v, 0.0] for v in array_of("jagged")[0]]

@@ -53,3 +53,15 @@ def test_a_type_that_depends_on_a_value_is_never_a_silent_zero(split):
     assert loss.grad(-2.0) == 1.0
     with pytest.raises(NoRuleError, match="'whole-below-zero' gives floating-point numbers, but gave none"):
         loss.grad(2.0)
+
+
+def whole_when_empty(x):
+    return x if ak.backend(x) != "typetracer" and len(x) else ak.values_astype(x, "int64")
+
+
+def test_a_type_that_depends_on_a_value_in_any_of_several_expressions():
+    x, p = collection(X, SPLITS["3"]), dd.parameter([1.0, 2.0], name="p")
+    lying = dak.map_partitions(whole_when_empty, x * p[0]) * p[1]
+    for block in (dd.jacobian(lying, p), dd.jacobian([x * p[0], lying], p)[1]):
+        with pytest.raises(NoRuleError, match="'whole-when-empty' gives floating-point numbers"):
+            block.compute()

@@ -181,6 +181,14 @@ def test_single_precision_parameters_are_summed_in_double():
     assert gradient == np.sum(np.asarray(ak.values_astype(array_of("flat"), "float32")), dtype=np.float64)
 
 
+def test_cotangents_of_partitions_are_summed_in_double():
+    x = collection(ak.Array(np.array([2.0**24, 1, 1, 1, 1], np.float32)), [1] * 5)
+    p = dd.parameter(np.ones(1, np.float32), name="p")
+    gradient = dd.grad(dak.sum(x * p[0]), p).compute()
+    assert gradient.dtype == np.float32
+    assert gradient.tolist() == [2.0**24 + 4]
+
+
 @pytest.mark.parametrize(("residuals", "reads"), [("keep", 1), ("recompute", 2)])
 def test_what_is_kept_across_a_barrier(residuals, reads):
     """Recomputing holds neither what the forward pass knows nor what it read."""
@@ -224,6 +232,13 @@ def test_errors():
     assert "'power', partition" in "".join(getattr(error.value, "__notes__", ["'power', partition"]))
     zeros = dask.compute(*dd.vjp(x**2, [y, dd.parameter(0.5), dd.parameter([1.0, 2.0])], disconnected="zero"))
     assert_identical(list(zeros), [ak.zeros_like(array_of("jagged", 1)), 0.0, np.zeros(2)])
+
+
+def test_zeros_for_partitions_that_lead_nowhere():
+    x, y = (collection(array_of("jagged", seed), SPLITS["3"]) for seed in (0, 1))
+    zeros = dd.vjp(x**2, [y.partitions[1], y.repartition(npartitions=1)], disconnected="zero")
+    primal = array_of("jagged", 1)
+    assert_identical(list(dask.compute(*zeros)), [ak.zeros_like(primal[5:8]), ak.zeros_like(primal)])
 
 
 def test_cotangents_made_from_the_value_itself():

@@ -243,3 +243,14 @@ def test_of_selected_partitions():
     hessian, along = dask.compute(dd.hessian(first, p), dd.hvp(first, x, 1.0))
     assert hessian == 2.0
     assert along.to_list() == [0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("again", [dd.jvp, dd.vjp])
+def test_sources_whose_columns_are_sought(again):
+    """log S of S = sum(x**2): slope 2 x / S, which along ones changes by 2 / S - 4 x sum(x) / S**2."""
+    jets = array_of("jets")
+    lazy = dak.from_awkward(jets, npartitions=3)
+    second = again(dd.grad(np.log(dak.sum(lazy.pt**2)), lazy.pt), lazy.pt)
+    square = ak.sum(jets.pt**2)
+    assert_close(second.compute(), 2 / square - 4 * jets.pt * ak.sum(jets.pt) / square**2, 1e-13)
+    assert list(dak.report_necessary_columns(second).values()) == [{"pt"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 
 import awkward as ak
@@ -79,6 +80,16 @@ def test_a_record_of_columns_has_tangents_of_its_type(events, jets, fields):
 def test_a_nested_record(events, jets):
     tangent = dd.jvp(events.Jet.pt * events.weight, events.Jet).compute()
     assert_close(tangent, ak.broadcast_arrays(events.weight.compute(), jets.pt)[0], 1e-15)
+
+
+def test_a_column_of_a_record_that_nobody_reads(jets, tmp_path):
+    """It is not there to be compared with its seed; the others are."""
+    pytest.importorskip("pyarrow")
+    ak.to_parquet(jets, str(tmp_path / "jets.parquet"))
+    lazy = dak.from_parquet(str(tmp_path))
+    tangent = dd.jvp(lazy.pt**2, lazy, lazy.compute())
+    assert list(dak.report_necessary_columns(tangent).values()) == [{"pt"}]
+    assert_close(tangent.compute(), 2 * jets.pt**2, 1e-15)
 
 
 def test_a_record_as_the_output(events, jets):
@@ -271,6 +282,17 @@ def test_tangent_with_other_lengths_raises_in_the_task(x, array):
         tangent.compute()
 
 
+def test_tangent_of_another_shape_than_a_parameter(x):
+    p = dd.parameter([1.0, 2.0], name="p")
+    with pytest.raises(StructureError, match=r"'p-.*must be as its value"):
+        dd.jvp(x * p[0], p, np.ones(3))
+
+
+def test_tangent_that_is_no_number(x):
+    with pytest.raises(StructureError, match=r"must be a number, an ak\.Array.*not str"):
+        dd.jvp(x**2, x, "one")
+
+
 def test_tangents_that_nest_otherwise(x, array):
     y = collection(array, THREE, "other")
     with pytest.raises(StructureError, match="nest"):
@@ -339,6 +361,22 @@ def test_arguments_are_checked(x):
         dd.jvp(x**2, x, disconnected="ignore")
     with pytest.raises(TypeError, match="expr must be"):
         dd.jvp(1.0, x)
+
+
+DERIVATIVES = (dd.jvp, dd.value_and_jvp, dd.vjp, dd.grad, dd.value_and_grad, dd.jacobian, dd.hvp, dd.hessian)
+OPTIONS = [
+    (derivative.__name__, option)
+    for derivative in DERIVATIVES
+    for option in ("method", "disconnected", "residuals")
+    if option in inspect.signature(derivative).parameters
+]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_options_reach_every_derivative(name, option, x):
+    p = dd.parameter([2.0], name="p")
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        getattr(dd, name)(dak.sum(x * p[0]), p, **{option: "other"})
 
 
 def test_a_delayed_argument():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dak_diff import eager
-from dak_diff.errors import NoRuleError
+from dak_diff.errors import ComplexStepError, NoRuleError
 from dak_diff.rules.complex_step import ALLOWED, complex_step_partial, has_complex_loop
 from dak_diff.rules.elementwise import unknown_ufunc
 from dak_diff.rules.primitive import UFUNCS
@@ -83,10 +83,13 @@ def test_ufuncs_that_are_not_allowed_are_never_stepped(ufunc):
     assert complex_step_partial(ufunc, args, 0, np.array([0.5]), lambda out, *_: marker) is marker
 
 
-def test_the_step_is_really_taken():
-    """A wrong formula must not be seen inside the domain."""
-    x = np.array([0.5])
-    assert complex_step_partial(np.sin, (x,), 0, np.sin(x), lambda out, x: x * np.nan) == np.cos(x)
+@pytest.mark.parametrize("ufunc", ALLOWED, ids=lambda f: f.__name__)
+def test_the_step_is_really_taken(ufunc):
+    """A wrong formula must not be seen inside the domain, however near to its end."""
+    x = DOMAINS.get(ufunc, REAL if ufunc.nin == 1 else POSITIVE)
+    args = (x[(abs(x) >= 1e-5) & (abs(x) <= 40)], *([np.float64(1.5)] * (ufunc.nin - 1)))
+    partial = complex_step_partial(ufunc, args, 0, ufunc(*args), lambda out, *args: np.full_like(out, np.nan))
+    assert np.isfinite(partial).all()
 
 
 # ---------------------------------------------------------------- ufuncs in no table
@@ -119,6 +122,31 @@ def test_complex_loop_that_is_another_function_is_refused():
     f, x = Discontinued(), np.array([0.3, 2.0])
     with pytest.raises(NoRuleError, match=r"absolute_value.*2 of the points"):
         complex_step_partial(f, (x,), 0, f(x), None)
+
+
+class Lost(SquareOfSine):
+    """The complex loop drops the derivative, as that of ``abs`` does."""
+
+    __name__ = "lost"
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, x):
+        return self.scale * np.abs(x)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_complex_loop_that_loses_the_derivative_is_refused(scale):
+    f, x = Lost(scale), np.array([0.3, 2.0])
+    with pytest.raises(NoRuleError, match=r"lost.*loses the derivative at 2 of the points"):
+        complex_step_partial(f, (x,), 0, f(x), None)
+
+
+def test_unknown_ufunc_at_complex_values_is_refused():
+    f, z = SquareOfSine(), np.array([0.3 + 1j])
+    with pytest.raises(ComplexStepError, match=r"square_of_sine.*at complex values \(argument 0\)"):
+        complex_step_partial(f, (z,), 0, f(z), None)
 
 
 def test_unknown_ufunc_of_objects_is_refused():

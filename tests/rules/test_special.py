@@ -253,6 +253,18 @@ def test_the_faddeeva_function():
     np.testing.assert_allclose(slope, exact, rtol=1e-13)
 
 
+def test_near_points_alone_have_the_slopes_that_they_have_beside_far_ones():
+    x, sigma = np.array([0.3, 1.0, -30.0]), np.array([1.0, 2.0, 1.0])
+    both = eager.vjp(lambda x, s: special.voigt_profile(x, s, 1.0), (x, sigma))[1](1.0)
+    near = eager.vjp(lambda x, s: special.voigt_profile(x, s, 1.0), (x[:2], sigma[:2]))[1](1.0)
+    np.testing.assert_allclose(near, [g[:2] for g in both], rtol=1e-14)
+
+
+def test_a_ufunc_of_several_results_is_refused():
+    with pytest.raises(NoRuleError, match="airy"):
+        eager.jvp(lambda x: special.airy(x)[0], (np.array([0.5]),))
+
+
 @pytest.mark.parametrize(("name", "count"), [("gammainc", 2), ("chdtr", 2), ("betainc", 3), ("stdtr", 2)])
 def test_the_shape_of_a_distribution_is_refused(name, count):
     with pytest.raises(NoRuleError, match=f"{name} but by its last argument"):

@@ -48,6 +48,7 @@ LINEAR = {
     "broadcast_to": (structure.broadcast_to, X[:, :1], {"shape": (4, 2, 3)}),
     "sum_to_shape": (structure.sum_to_shape, RNG.integers(-8, 8, (4, 2, 3)) / 8, {"shape": (2, 1)}),
     "astype": (structure.astype, X, {"dtype": np.dtype(np.float32)}),
+    "contiguous": (structure.contiguous, X.T, {}),
     "cumsum axis=0": (structure.cumsum, X, {"axis": 0}),
     "cumsum axis=-1": (structure.cumsum, X, {"axis": -1}),
     "real": (structure.real, X * (1 - 2j), {}),

@@ -215,6 +215,17 @@ def test_root_of_a_sum_of_squares_has_no_slope_at_zero(method):
     assert eager.vjp(norm, (x,), method=method)[1](1.0)[0].to_list() == [[0.0, 0.0], [0.0, 1.0]]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_an_argument_without_influence_has_none_by_an_infinite_slope(method):
+    assert derivative(lambda x: np.copysign(2.0, np.sqrt(x)), 0.0, method=method) == 0.0
+
+
+@pytest.mark.parametrize(("zero", "slope"), [(0, INF), (0.0, INF), (-0.0, -INF)])
+def test_division_by_a_zero_of_python(zero, slope):
+    """Which does not divide: a count of nothing."""
+    assert derivative(lambda x: x / zero, 1.0) == slope
+
+
 @pytest.mark.parametrize("number", [float, np.float64], ids=["weak", "strong"])
 def test_no_tangent_times_an_infinite_partial_is_zero(number):
     _, tangent = eager.jvp(lambda x: x**0.5, (number(0.0),), (0.0,))
@@ -223,6 +234,11 @@ def test_no_tangent_times_an_infinite_partial_is_zero(number):
 
 
 # ---------------------------------------------------------------- no derivative
+
+
+def test_the_sign_of_complex_numbers_is_refused():
+    with pytest.raises(NoRuleError, match=r"sign of complex numbers; write x / abs\(x\)"):
+        eager.jvp(np.sign, (np.array([1 + 2j]),))
 
 
 @pytest.mark.parametrize("ufunc", ufuncs.ZERO, ids=lambda f: f.__name__)
