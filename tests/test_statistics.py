@@ -89,6 +89,7 @@ def test_of_nothing(array, axis, name):
 
 def test_variance_of_one_number_with_one_degree_less_is_undefined():
     assert np.isnan(var(collection(ak.Array([3.0]), [1, 0]), ddof=1).compute())
+    assert var(collection(ak.Array([1.0, 3.0]), [1, 1]), ddof=2).compute() == np.inf
 
 
 @functions

@@ -87,7 +87,7 @@ def float_leaves(value: Any) -> dict[int, Any]:
     found: dict[int, Any] = {}
 
     def on_leaf(leaf: Any, is_text: bool, i: int) -> Any:
-        if not is_text and not is_absent(leaf) and is_float(leaf):
+        if not is_absent(leaf) and is_float(leaf):
             found[i] = leaf
         return leaf
 

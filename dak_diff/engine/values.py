@@ -294,8 +294,8 @@ def _refers_twice(value: ak.Array) -> bool:
         return False
     return any(
         found is not None and not _increasing(found) and len(np.unique(found)) != found.size
-        for found, (leaf, is_text) in zip(element_positions(value), leaf_data(value.layout), strict=True)
-        if is_float(leaf) and not is_text
+        for found, (leaf, _) in zip(element_positions(value), leaf_data(value.layout), strict=True)
+        if is_float(leaf)
     )
 
 

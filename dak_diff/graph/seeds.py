@@ -66,7 +66,7 @@ def as_operand(target: Target, tangent: Any, what: str = "tangent") -> Operand:
     StructureError
         If its type, its partitions or its shape differ.
     """
-    if isinstance(tangent, (numbers.Complex, np.number)):
+    if isinstance(tangent, numbers.Complex):
         number = _number(target, tangent, what)
         return Operand(content_token(number), literal=number)
     if isinstance(target.collection, LazyHistogram):

@@ -4,6 +4,7 @@ import pickle
 
 import awkward as ak
 import numpy as np
+import pytest
 
 from dak_diff import eager
 from dak_diff.engine.transform import Taping, pushforward, used_primitives
@@ -126,3 +127,29 @@ def test_used_primitives_in_order():
     pair = Pair(X, {0: None})
     names = [p.name for p in used_primitives(lambda x: ak.sum(np.sin(x) * x, axis=-1), (pair,), "")]
     assert names == ["sin", "multiply", "sum"]
+
+
+def layouts(unit):
+    """One of each class, with a parameter of its own."""
+    numbers = ak.contents.NumpyArray(np.array([1.5, 2.5, 3.5, 4.5]), parameters=unit)
+    offsets, mask = ak.index.Index64(np.array([0, 2, 4])), np.array([1, 0, 1, 1])
+    yield numbers
+    yield ak.contents.ListOffsetArray(offsets, numbers, parameters=unit)
+    yield ak.contents.ListArray(offsets[:-1], offsets[1:], numbers, parameters=unit)
+    yield ak.contents.RegularArray(numbers, 2, parameters=unit)
+    yield ak.contents.IndexedArray(ak.index.Index64(np.arange(4)), numbers, parameters=unit)
+    yield ak.contents.IndexedOptionArray(ak.index.Index64(np.array([0, -1, 2, 3])), numbers, parameters=unit)
+    yield ak.contents.ByteMaskedArray(ak.index.Index8(mask.astype(np.int8)), numbers, True, parameters=unit)
+    bits = ak.index.IndexU8(np.packbits(mask.astype(bool), bitorder="little"))
+    yield ak.contents.BitMaskedArray(bits, numbers, True, 4, True, parameters=unit)
+    yield ak.contents.UnmaskedArray(numbers, parameters=unit)
+    yield ak.contents.RecordArray([numbers], ["x"], parameters=unit)
+
+
+@pytest.mark.parametrize("layout", list(layouts({"unit": "GeV"})), ids=lambda layout: type(layout).__name__)
+def test_parameters_of_every_layout_stay(layout):
+    x = ak.Array(layout)
+    value, tangent = eager.jvp(lambda x: x, (x,))
+    (cotangent,) = eager.vjp(lambda x: x, (x,))[1](tangent)
+    for got in (value, tangent, cotangent):
+        assert got.type.is_equal_to(x.type, all_parameters=True)

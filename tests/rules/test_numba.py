@@ -163,9 +163,3 @@ def test_a_compiled_function_over_arrays_is_refused_by_name():
 def test_a_compiled_predicate_selects():
     above = numba.vectorize(["boolean(float64)"])(lambda x: x > 1)
     assert eager.jvp(lambda x: x * above(x), (np.array([0.5, 2.0]),))[1].tolist() == [0.0, 1.0]
-
-
-def test_a_compiled_loop_over_an_array_is_refused():
-    doubled = numba.njit(lambda x: 2 * x)
-    with pytest.raises(NoRuleError, match="compiled by numba"):
-        eager.jvp(doubled, (np.array([0.5, 2.0]),))
