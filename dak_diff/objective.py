@@ -207,7 +207,7 @@ class Objective:
         last = self._last
         if last is not None and last[0] == token:
             return last[1]
-        (result,) = self._run("value", values)
+        (result,) = self._run("value", values, token)
         value = self._number(result, values)
         self._last = (token, value, None)
         return value
@@ -234,7 +234,7 @@ class Objective:
         if last is not None and last[0] == token and last[2] is not None:
             value, gradients = last[1], last[2]
         else:
-            result, *parts = self._run("value_and_grad", values)
+            result, *parts = self._run("value_and_grad", values, token)
             value = self._number(result, values)
             gradients = [np.asarray(part, dtype=float) for part in parts]
             self._check("gradient", np.isnan(_flat(gradients)), values)
@@ -255,19 +255,19 @@ class Objective:
             ``x`` is a nest, the blocks that :func:`~dak_diff.hessian` gives.
         """
         values, nested = self._layout.read(x)
-        parts = [np.asarray(part, dtype=float) for part in self._run("hessian", values)]
+        results = self._run("hessian", values, self._layout.token(values))
+        parts = [np.asarray(part, dtype=float) for part in results]
         matrix = self._layout.matrix(parts)
         self._check("Hessian", np.isnan(matrix).any(axis=1), values)
         return self._layout.nest_of_blocks(parts) if nested else matrix
 
-    def _run(self, kind: str, values: list) -> list:
+    def _run(self, kind: str, values: list, token: str) -> list:
         schedule = get_scheduler(scheduler=self._scheduler, collections=self._requests["value"])
         with self._lock:
             evaluation, kept = self._optimised(kind)
             self._passes[kind] += 1
         keys = (parameter.key for parameter in self._layout.parameters)
-        new = dict(zip(keys, values, strict=True))
-        graph, results = evaluation.at(new, self._layout.token(values))
+        graph, results = evaluation.at(dict(zip(keys, values, strict=True)), token)
         if kept is not None:
             graph.update(kept.on(schedule))
         return list(schedule(graph, results))

@@ -66,15 +66,17 @@ class NumpyFunctions(ArrayModule):
         name = function.__name__
         mine = getattr(self, name) if getattr(np, name, None) is function else self.refused(function)
         try:
-            inspect.signature(mine).bind(*args, **kwargs)
-        except TypeError as error:
+            return mine(*args, **kwargs)
+        except TypeError:
+            unknown = _unknown_arguments(mine, args, kwargs)
+            if not unknown:
+                raise
             if self._is_active((args, kwargs)):
                 raise NoRuleError(
-                    f"no derivative rule for numpy.{name} with these arguments: {error}. Leave them out, or "
-                    "write it with other functions."
+                    f"no derivative rule for numpy.{name} with these arguments: {unknown}. Leave them "
+                    "out, or write it with other functions."
                 ) from None
-            mine = self._plainly(name, getattr(self.base, name))
-        return mine(*args, **kwargs)
+        return self._plainly(name, getattr(self.base, name))(*args, **kwargs)
 
     def refused(self, function: Callable) -> Callable:
         named = f"{function.__module__}.{function.__name__}".removeprefix("numpy.").replace(".", "_")
@@ -223,6 +225,8 @@ class NumpyFunctions(ArrayModule):
         return self.base.linalg.det(raw(self._value(a))) * np.exp(self._log_of_ratio(a))
 
     def linalg_slogdet(self, a: Any) -> Any:
+        if not self._is_active(a):
+            return self._plainly("linalg.slogdet", self.base.linalg.slogdet)(a)
         value = self.base.linalg.slogdet(raw(self._value(a)))
         meant = self._value(self._log_of_ratio(a))
         return type(value)(value.sign, self._wrap.of(structure.restated(meant, value=value.logabsdet)))
@@ -363,6 +367,15 @@ class NumpyFunctions(ArrayModule):
         positions = raw(self._value(x))
         length = max(int(positions.max()) + 1 if len(positions) else 0, minlength)
         return self._wrap.of(structure.scatter_add(self._value(weights), key=positions, shape=(length,)))
+
+
+def _unknown_arguments(function: Callable, args: tuple, kwargs: dict) -> str:
+    """What is wrong with the arguments, if a function does not take them."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def _count(x: Any, axis: Any) -> int:

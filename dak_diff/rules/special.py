@@ -144,28 +144,27 @@ def _table(sp: ModuleType) -> dict[str, tuple[Callable[..., Any] | float, ...]]:
     }
 
 
-def _by_order(name: str) -> Callable[..., Any]:
-    """Refused: no closed form."""
-
+def _refusing(words: str) -> Callable[..., Any]:
     def refuse(*_: Any) -> Any:
-        raise NoRuleError(
-            f"no derivative rule for {name} (argument 0): its derivative by the order has no closed form. "
-            f"Keep what depends on wrt out of the order."
-        )
+        raise NoRuleError(words)
 
     return refuse
+
+
+def _by_order(name: str) -> Callable[..., Any]:
+    """Refused: no closed form."""
+    return _refusing(
+        f"no derivative rule for {name} (argument 0): its derivative by the order has no closed form. "
+        f"Keep what depends on wrt out of the order."
+    )
 
 
 def _by_shape(name: str) -> Callable[..., Any]:
     """Refused: no closed form."""
-
-    def refuse(*_: Any) -> Any:
-        raise NoRuleError(
-            f"no derivative rule for {name} but by its last argument: by its shape there is no closed form. "
-            "Keep what depends on wrt out of the shape."
-        )
-
-    return refuse
+    return _refusing(
+        f"no derivative rule for {name} but by its last argument: by its shape there is no closed form. "
+        "Keep what depends on wrt out of the shape."
+    )
 
 
 def _gamma_density(sp: ModuleType, a: Any, x: Any) -> Any:

@@ -267,3 +267,10 @@ def test_derivatives_of_an_inverse_to_the_fourth():
     for order in range(1, 5):
         fn = eager.grad(fn)
         assert fn(2.0) == pytest.approx((-1) ** order * math.factorial(order) / 2.0 ** (order + 1), rel=1e-13)
+
+
+def test_the_determinant_of_a_singular_constant():
+    value, tangent = eager.jvp(
+        lambda x: x * np.linalg.slogdet(stop_gradient(np.outer(x, 0 * x))).sign, (FLAT[:2],)
+    )
+    assert value.tolist() == tangent.tolist() == [0.0, 0.0]

@@ -115,13 +115,13 @@ def _patch_awkward() -> None:
         module.common_backend = common_backend
     ak_to_layout._impl = _patched_to_layout(ak_to_layout._impl)
     ak_to_numpy._impl = _patched_to_numpy(ak_to_numpy._impl)
-    _broadcasting.broadcast_and_apply = _patched_broadcast(_broadcasting.broadcast_and_apply)
+    _broadcasting.broadcast_and_apply = _brought_together(_broadcasting.broadcast_and_apply)
     ListOffsetArray.__init__ = _patched_index_init(ListOffsetArray.__init__, "offsets")
     IndexedOptionArray.__init__ = _patched_index_init(IndexedOptionArray.__init__, "index")
     ArrayModuleNumpyLike.frombuffer = _patched_frombuffer(ArrayModuleNumpyLike.frombuffer)
     RecordArray.__init__ = _patched_record_array(RecordArray.__init__)
     highlevel.Record.__init__ = _patched_record(highlevel.Record.__init__)
-    ak_concatenate._merge_as_union = _patched_union(ak_concatenate._merge_as_union)
+    ak_concatenate._merge_as_union = _brought_together(ak_concatenate._merge_as_union)
     ak_std.ufuncs = SimpleNamespace(sqrt=_flat_at_zero(ak_std.ufuncs.sqrt))
     Content.to_backend = _patched_to_backend(Content.to_backend)
     highlevel.custom_reduce = _patched_reduce(highlevel.custom_reduce)
@@ -147,7 +147,7 @@ def _patched_to_layout(upstream: Callable) -> Callable:
             raise TypeError(_refused[type(obj)])
         if isinstance(obj, np.ndarray) and getattr(_recording, "on", False):
             obj = kept(obj)
-        if isinstance(obj, (list, tuple)) and any(isinstance(x, Buffer) and x.ndim == 0 for x in obj):
+        if isinstance(obj, (list, tuple)) and any(map(_is_number, obj)):
             obj = _as_vector(obj)
         if not isinstance(obj, Buffer):
             return upstream(
@@ -164,6 +164,11 @@ def _patched_to_layout(upstream: Callable) -> Callable:
         return layout.to_RegularArray() if regulararray else layout
 
     return to_layout
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number in a buffer."""
+    return isinstance(value, Buffer) and not value.ndim
 
 
 def _as_vector(numbers: Collection[Any]) -> Any:
@@ -190,15 +195,15 @@ def _patched_to_numpy(upstream: Callable) -> Callable:
     return to_numpy
 
 
-def _patched_broadcast(upstream: Callable) -> Callable:
+def _brought_together(upstream: Callable) -> Callable:
     @wraps(upstream)
-    def broadcast_and_apply(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def together(inputs: Any, *args: Any, **kwargs: Any) -> Any:
         backend = _shared_backend([_dispatch.backend_of_obj(x, default=None) for x in inputs])
         if backend is not None:
             inputs = [_beside(x, backend) for x in inputs]
         return upstream(inputs, *args, **kwargs)
 
-    return broadcast_and_apply
+    return together
 
 
 def _shared_backend(backends: Collection[Any]) -> DiffBackend | None:
@@ -215,7 +220,7 @@ def _beside(x: Any, backend: DiffBackend) -> Any:
     """An argument beside active ones; a number keeps its weak type."""
     if isinstance(x, Content) and x.backend is backend.base:
         return x.to_backend(backend)
-    if isinstance(x, Buffer) and not x.ndim and not isinstance(x, backend.nplike.buffer_type):
+    if _is_number(x) and not isinstance(x, backend.nplike.buffer_type):
         return backend.nplike.buffer_type(x.value)
     return x[()] if isinstance(x, np.ndarray) and not x.ndim else x
 
@@ -302,10 +307,10 @@ def _patched_record_array(upstream: Callable) -> Callable:
 def _patched_record(upstream: Callable) -> Callable:
     @wraps(upstream)
     def init(self: Any, data: Any, **kwargs: Any) -> None:
-        if isinstance(data, dict) and any(_is_active_number(value) for value in data.values()):
+        if isinstance(data, dict) and any(_is_number(value) for value in data.values()):
             contents = [
                 highlevel.Array([value]).layout
-                if _is_active_number(value)
+                if _is_number(value)
                 else highlevel.Record({name: value}).layout.array[name]
                 for name, value in data.items()
             ]
@@ -313,21 +318,6 @@ def _patched_record(upstream: Callable) -> Callable:
         upstream(self, data, **kwargs)
 
     return init
-
-
-def _is_active_number(value: Any) -> bool:
-    return isinstance(value, Buffer) and not value.ndim
-
-
-def _patched_union(upstream: Callable) -> Callable:
-    @wraps(upstream)
-    def merge_as_union(contents: Any, parameters: Any = None) -> Any:
-        backend = _shared_backend([content.backend for content in contents])
-        if backend is not None:
-            contents = [content.to_backend(backend) for content in contents]
-        return upstream(contents, parameters)
-
-    return merge_as_union
 
 
 def _flat_at_zero(sqrt: Callable) -> Callable:
