@@ -96,7 +96,7 @@ class Buffer(NDArrayOperatorsMixin):
     shape = property(lambda self: np.shape(self.value))
     dtype = property(lambda self: dtype_of(self.value))
     ndim = property(lambda self: np.ndim(self.value))
-    size = property(lambda self: int(np.size(self.value)))
+    size = property(lambda self: np.size(self.value))
     nbytes = property(lambda self: self.size * self.dtype.itemsize)
     strides = property(lambda self: raw(self.value).strides)
     flags = property(lambda self: raw(self.value).flags)
@@ -278,7 +278,7 @@ def _is_foreign(x: Any) -> bool:
     """Whether ``x`` is a container that must lead (ak.Array, a histogram), not an array or a number."""
     return isinstance(x, histogram_types()) or (
         hasattr(x, "__array_ufunc__")
-        and not isinstance(x, (Buffer, np.ndarray, np.generic))
+        and not isinstance(x, (Buffer, np.ndarray, np.generic, int))
         and not is_array(x)
     )
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from dak_diff.errors import NoRuleError
 from dak_diff.rules.complex_step import complex_step_partial, has_complex_loop
-from dak_diff.rules.namespace import namespace
+from dak_diff.rules.namespace import atomic, namespace
 from dak_diff.rules.numba_ufuncs import compile_complex_loop, compiles_on_demand, is_of_numba
 from dak_diff.rules.primitive import (
     UFUNCS,
@@ -48,6 +48,7 @@ class Scale(Primitive):
     name = "scale"
     kind = "custom"
 
+    @atomic
     def impl(self, p: Any, t: Any, *, mutual: bool = False) -> Any:
         xp = namespace(p, t)
         if getattr(p, "dtype", None) == np.bool_:

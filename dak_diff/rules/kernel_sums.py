@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from dak_diff.rules.elementwise import scale
-from dak_diff.rules.namespace import moved, namespace
+from dak_diff.rules.namespace import atomic, moved, namespace
 from dak_diff.rules.primitive import Primitive, raw
 from dak_diff.rules.structure import concatenate, index
 
@@ -52,6 +52,7 @@ class KernelSum(Primitive):
     name = "kernel_sum"
     kind = "custom"
 
+    @atomic
     def impl(self, points: Any, centers: Any, weights: Any, bandwidth: Any, *, order: int, sign: int) -> Any:
         xp, h = namespace(points, centers, weights), float(bandwidth)
         points, centers, weights = (_there(xp, x) for x in (points, centers, weights))
@@ -118,6 +119,7 @@ class BinContents(Primitive):
     name = "bin_contents"
     kind = "custom"
 
+    @atomic
     def impl(self, edges: Any, values: Any, weights: Any, bandwidth: Any) -> Any:
         xp, h = namespace(edges, values, weights), float(bandwidth)
         values, weights = _there(xp, values), _there(xp, weights)
@@ -175,6 +177,7 @@ class BinShares(Primitive):
     name = "bin_shares"
     kind = "custom"
 
+    @atomic
     def impl(self, edges: Any, values: Any, numbers: Any, bandwidth: Any) -> Any:
         xp, h = namespace(edges, values, numbers), float(bandwidth)
         values = _there(xp, values)

@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["binned_sum", "home", "is_array", "kept", "module_of", "moved", "namespace", "owners"]
+__all__ = [
+    "atomic",
+    "binned_sum",
+    "home",
+    "is_array",
+    "is_host",
+    "is_weak",
+    "kept",
+    "module_of",
+    "moved",
+    "namespace",
+    "owners",
+    "register_library",
+]
 
 
 _libraries: dict[type, ModuleType | Any] = {}
+_recorders: dict[type, Callable] = {}
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def register_library(cls: type, library: Any, record: Callable) -> None:
+    """Make ``cls`` the array class of a library that records: ``record(function, *args)`` calls and notes."""
+    _libraries[cls], _recorders[cls] = library, record
+
+
+def atomic(function: _F) -> _F:
+    """A function that is one step of a recorded program.
+
+    For what decides by the elements, or loops over them: unrolled it would hold for one length alone. It
+    writes to none of its arguments, and its results are in memory of their own.
+    """
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _recorders:
+            for arg in (*args, *kwargs.values()):
+                record = _recorders.get(type(arg))
+                if record is not None:
+                    return record(call, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    call.is_atomic = True  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
 
 
 def module_of(cls: type) -> ModuleType | Any:
@@ -31,6 +73,16 @@ def namespace(*arrays: Any) -> ModuleType | Any:
         if cls is not np.ndarray and (library := module_of(cls)) is not np:
             return library
     return np
+
+
+def is_host(library: Any) -> bool:
+    """Whether the arrays of a library are NumPy's, or recorded ones of it."""
+    return library is np or getattr(library, "base", None) is np
+
+
+def is_weak(x: Any) -> bool:
+    """Whether ``x`` is a floating-point number of Python's, which takes the dtype of what it meets."""
+    return type(x) in (float, complex) or bool(getattr(x, "is_weak", False))
 
 
 def home(x: Any) -> type:
@@ -58,6 +110,7 @@ def kept(x: Any) -> Any:
     return x.copy()
 
 
+@atomic
 def owners(counts: Any) -> Any:
     """0 ``counts[0]`` times, 1 ``counts[1]`` times, ...: CuPy's ``repeat`` takes no array of counts."""
     xp = namespace(counts)
@@ -72,6 +125,7 @@ def owners(counts: Any) -> Any:
     return steps[:total].cumsum().view(np.int64)
 
 
+@atomic
 def binned_sum(x: Any, positions: Any, length: int) -> Any:
     """Zeros with each x added at its position, in double precision; CuPy adds no complex numbers in place."""
     xp = namespace(x)

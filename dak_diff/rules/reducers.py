@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dak_diff.rules.elementwise import pulled, scale
-from dak_diff.rules.namespace import binned_sum, namespace, owners
+from dak_diff.rules.namespace import atomic, binned_sum, is_host, namespace, owners
 from dak_diff.rules.primitive import NonDifferentiable, Primitive, dtype_of, raw
 from dak_diff.rules.structure import Linear, conjugated, index, real_if, scatter_add, where
 
@@ -39,7 +39,7 @@ class Segments:
 
     @property
     def count(self) -> int:
-        return len(self.offsets) - 1
+        return self.offsets.shape[0] - 1
 
     @cached_property
     def sizes(self) -> Any:
@@ -52,7 +52,17 @@ class Segments:
 
     def spread(self, x: Any) -> Any:
         """For each element what ``x`` holds for its segment."""
-        return np.repeat(x, self.sizes) if namespace(x) is np else x[self.parents]
+        return np.repeat(x, self.sizes) if is_host(namespace(x)) else x[self.parents]
+
+
+@atomic
+def _host_sums(x: Any, offsets: Any) -> Any:
+    out = np.zeros(len(offsets) - 1, dtype=x.dtype)
+    if len(x):
+        starts = offsets[:-1]
+        filled = offsets[1:] > starts
+        out[filled] = np.add.reduceat(x, starts[filled])
+    return out
 
 
 class _SegmentSum(Linear):
@@ -61,17 +71,12 @@ class _SegmentSum(Linear):
     name = "segment_sum"
 
     def impl(self, x: Any, *, segments: Segments) -> Any:
-        xp = namespace(x)
         if segments.count == 1:
             return x.sum(keepdims=True)
-        if xp is not np:
-            # CuPy's add.reduceat takes differences of a cumulative sum: one nan would be everywhere.
-            return binned_sum(x, segments.parents, segments.count)
-        out = xp.zeros(segments.count, dtype=x.dtype)
-        filled = segments.sizes > 0
-        if len(x):
-            out[filled] = xp.add.reduceat(x, segments.offsets[:-1][filled])
-        return out
+        if is_host(namespace(x)):
+            return _host_sums(x, segments.offsets)
+        # CuPy's add.reduceat takes differences of a cumulative sum: one nan would be everywhere.
+        return binned_sum(x, segments.parents, segments.count)
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
         return segment_spread(cotangent, **params)
@@ -84,7 +89,7 @@ class _SegmentSpread(Linear):
 
     def impl(self, x: Any, *, segments: Segments) -> Any:
         if segments.count == 1:
-            return namespace(x).broadcast_to(x, (int(segments.sizes[0]),))
+            return namespace(x).broadcast_to(x, (segments.sizes[0].item(),))
         return segments.spread(x)
 
     def transposed(self, cotangent: Any, shape: tuple, dtype: np.dtype, params: dict) -> Any:
@@ -152,7 +157,7 @@ def _product_of_others(x: Any, segments: Segments) -> Any:
     offsets = segments.offsets
     first = index(offsets, key=segments.parents)
     last = index(offsets[1:], key=segments.parents) - 1
-    position = namespace(offsets).arange(len(first))
+    position = namespace(offsets).arange(first.shape[0])
     before = _running_product(x, position - first, -1)
     after = _running_product(x, last - position, 1)
     return before * after
@@ -164,8 +169,8 @@ def _running_product(x: Any, room: Any, step: int) -> Any:
     Doubles the length of the products in each pass: log2(longest segment) passes.
     """
     xp = namespace(room)
-    longest = int(room.max()) if len(room) else 0
-    position = xp.arange(len(room))
+    longest = room.max().item() if room.shape[0] else 0
+    position = xp.arange(room.shape[0])
 
     def shifted(values: Any, by: int) -> Any:
         inside = room >= by
@@ -195,7 +200,7 @@ class Extreme(Reduction):
         spread = segments.spread(y)
         hits = xp.nonzero((x == spread) | (xp.isnan(x) & xp.isnan(spread)))[0]
         owners = segments.parents[hits]
-        first = xp.ones(len(hits), dtype=bool)
+        first = xp.ones(hits.shape[0], dtype=bool)
         first[1:] = owners[1:] != owners[:-1]
         picked = xp.zeros(segments.count, dtype=xp.int64)
         found = xp.zeros(segments.count, dtype=bool)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dak_diff.errors import NoRuleError
-from dak_diff.rules.namespace import binned_sum, home, moved, namespace
+from dak_diff.rules.namespace import atomic, binned_sum, home, moved, namespace
 from dak_diff.rules.primitive import Primitive, dtype_of, raw
 
 __all__ = [
@@ -105,6 +105,7 @@ class _SumToShape(Linear):
 
     name = "sum_to_shape"
 
+    @atomic
     def impl(self, x: Any, *, shape: tuple) -> Any:
         extra = x.ndim - len(shape)
         axes = tuple(range(extra)) + tuple(
@@ -229,6 +230,7 @@ class _ScatterAdd(Linear):
     name = "scatter_add"
     kind = "selection"
 
+    @atomic
     def impl(self, x: Any, *, key: Any, shape: tuple) -> Any:
         xp = namespace(x)
         if _selects_once(key):
