@@ -27,9 +27,20 @@ from dak_diff.engine.values import (
     refuse_opaque,
     separated,
 )
+from dak_diff.recorded import recorded
 from dak_diff.rules.namespace import is_array, kept
 
-__all__ = ["diffarray", "elementwise_grad", "grad", "jvp", "primal", "tangent", "value_and_grad", "vjp"]
+__all__ = [
+    "diffarray",
+    "elementwise_grad",
+    "grad",
+    "jvp",
+    "primal",
+    "recorded",
+    "tangent",
+    "value_and_grad",
+    "vjp",
+]
 
 
 def _as_primals(primals: Any) -> tuple:

@@ -91,6 +91,14 @@ class ComplexStepError(DakDiffError, TypeError):
     """
 
 
+class ProgramError(DakDiffError, RuntimeError):
+    """A recorded program gives something else than the function that it was recorded from.
+
+    Looked for where the configuration ``dak_diff.programs`` is ``"check"``. Fix: set it to ``"off"``, and
+    report it.
+    """
+
+
 class OptimizedGraphError(DakDiffError, ValueError):
     """The graph went through ``dask.optimize`` or ``persist``: its operations are gone.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from dak_diff.errors import NoRuleError
 from dak_diff.rules import structure
-from dak_diff.rules.namespace import is_array, kept, owners
+from dak_diff.rules.namespace import is_array, is_host, kept, owners
 from dak_diff.rules.primitive import Traced, apply_ufunc, raw
 from dak_diff.rules.reducers import REDUCERS, Segments
 
@@ -241,7 +241,7 @@ class ArrayModule:
         value = self._value(x)
         if not isinstance(value, Traced):
             repeats = self._value(repeats)
-            if self.base is np or axis is not None or not is_array(repeats):
+            if is_host(self.base) or axis is not None or not is_array(repeats):
                 return self._wrap(self.base.repeat(value, repeats, axis=axis))
             return self._wrap(value.reshape(-1)[owners(repeats)])
         flat = self.ravel(x) if axis is None else x

@@ -15,7 +15,7 @@ from dak_diff.engine.histograms import match_contents
 from dak_diff.engine.loaded import histogram_types
 from dak_diff.engine.values import array_layout, element_positions, is_float, leaf_values, whole_layout
 from dak_diff.errors import StructureError
-from dak_diff.rules.namespace import home, namespace
+from dak_diff.rules.namespace import home, is_weak, namespace
 from dak_diff.rules.primitive import Traced, dtype_of, raw
 from dak_diff.rules.structure import astype, move_like, reshape, scatter_add
 
@@ -125,7 +125,7 @@ def _match_layout(primal: Any, tangent: Any, what: str) -> list[Any]:
 def _placed(given: Any, place: Any, shape: tuple[int, ...]) -> Any:
     """The elements of a packed leaf where they belong in a buffer."""
     flat = place.reshape(-1)
-    if len(flat) == math.prod(shape) and np.array_equal(flat, namespace(flat).arange(len(flat))):
+    if flat.size == math.prod(shape) and np.array_equal(flat, namespace(flat).arange(flat.size)):
         return reshape(given, shape=shape)
     return reshape(scatter_add(reshape(given, shape=(-1,)), key=flat, shape=(math.prod(shape),)), shape=shape)
 
@@ -134,10 +134,12 @@ def _full(leaf: Any, number: Any, shape: tuple[int, ...]) -> Any:
     if isinstance(number, Traced):
         number = move_like(number, home(raw(leaf)))
         return number * np.ones_like(raw(leaf), shape=shape) if shape else number
-    if shape or namespace(raw(leaf)) is not np:
+    weak = is_weak(raw(leaf))
+    if shape or not (weak or namespace(raw(leaf)) is np):
         return np.full_like(raw(leaf), number, shape=shape)
-    weak = type(raw(leaf)) in (float, complex)
-    return type(raw(leaf))(number) if weak else dtype_of(leaf).type(number)
+    if weak:
+        return complex(number) if dtype_of(leaf).kind == "c" else float(number)
+    return dtype_of(leaf).type(number)
 
 
 def _type(value: Any) -> Any:

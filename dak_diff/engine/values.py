@@ -293,7 +293,7 @@ def _refers_twice(value: ak.Array) -> bool:
     if not indexes_elements(value.layout):
         return False
     return any(
-        found is not None and not _increasing(found) and len(np.unique(found)) != found.size
+        found is not None and not _increasing(found) and np.unique(found).size != found.size
         for found, (leaf, _) in zip(element_positions(value), leaf_data(value.layout), strict=True)
         if is_float(leaf)
     )

@@ -18,6 +18,7 @@ from awkward._nplikes.virtual import VirtualNDArray
 from awkward.contents import NumpyArray
 from awkward.index import Index
 
+from dak_diff.engine.awkward_internals.recorded_backend import RecordedBackend
 from dak_diff.engine.buffer import Buffer, plain
 from dak_diff.engine.numpy_functions import NumpyFunctions
 from dak_diff.errors import NoRuleError
@@ -31,6 +32,7 @@ __all__ = [
     "DiffNplike",
     "base_backend",
     "incompatible",
+    "layers_of",
     "make_backend",
     "maybe_materialize",
     "primal",
@@ -65,12 +67,12 @@ class DiffKernel:
 
     def _sort(self, out: Buffer, data: Buffer, length: int, offsets: Buffer, *options: Any) -> Any:
         values = raw(data.value)
-        order = self._base_backend.nplike.empty(len(values), dtype=np.int64)
+        order = self._base_backend.nplike.empty(values.shape[0], dtype=np.int64)
         argsort = self._base_backend["awkward_argsort", np.int64, values.dtype.type, offsets.dtype.type]
         error = argsort(order, values, length, primal(offsets), *options)
         bounds = primal(offsets)
         starts = Segments(bounds).spread(bounds[:-1])
-        order[: len(starts)] += starts
+        order[: starts.shape[0]] += starts
         out.value = index(data.value, key=order)
         return error
 
@@ -195,6 +197,13 @@ class DiffNplike(ArrayModuleNumpyLike):
     def strides(self, x: Any) -> tuple:
         return self.base.strides(primal(x) if isinstance(x, Buffer) else x)
 
+    def index_as_shape_item(self, x1: Any) -> Any:
+        return self.base.index_as_shape_item(primal(x1))
+
+    def derive_slice_for_length(self, slice_: slice, length: Any) -> tuple:
+        bounds = slice(*(primal(x) for x in (slice_.start, slice_.stop, slice_.step)))
+        return self.base.derive_slice_for_length(bounds, length)
+
     @property
     def ma(self) -> Any:
         raise NoRuleError(
@@ -280,3 +289,11 @@ def incompatible() -> ValueError:
 def base_backend(backend: Backend) -> Backend:
     """The backend that a differentiating backend wraps, or the backend itself."""
     return backend.base if isinstance(backend, DiffBackend) else backend
+
+
+def layers_of(backend: Backend) -> list[Backend]:
+    """A backend and those that it stands on: differentiating, recorded, NumPy's or CuPy's."""
+    found = [backend]
+    while isinstance(found[-1], (DiffBackend, RecordedBackend)):
+        found.append(found[-1].base)
+    return found

@@ -37,6 +37,7 @@ __all__ = [
     "indexes",
     "indexes_elements",
     "is_absent",
+    "is_virtual",
     "leaf_data",
     "leaves",
     "map_layout",
@@ -50,6 +51,11 @@ __all__ = [
 def is_absent(data: Any) -> bool:
     """Whether a buffer was projected away: nothing can be read from it, nothing depends on it."""
     return isinstance(data, PlaceholderArray)
+
+
+def is_virtual(data: Any) -> bool:
+    """Whether a buffer has not been read yet."""
+    return isinstance(data, VirtualNDArray) and not data.is_materialized
 
 
 def materialized(layout: Content) -> Content:
@@ -138,7 +144,7 @@ def pack(layout: Content) -> Content:
         return pack(layout.to_RegularArray()) if layout.data.ndim > 1 else layout.to_contiguous()
     if isinstance(layout, (ListOffsetArray, ListArray)):
         layout = layout.to_ListOffsetArray64(True)
-        content = layout.content[: int(primal(layout.offsets.data[-1]))]
+        content = layout.content[: nplike.index_as_shape_item(layout.offsets.data[-1])]
         return ListOffsetArray(layout.offsets, pack(content), parameters=parameters)
     if isinstance(layout, RegularArray):
         content = layout.content[: layout.size * layout.length]
@@ -160,11 +166,11 @@ def pack(layout: Content) -> Content:
     if isinstance(layout, UnionArray):
         tags, positions = plain(layout.tags.data, "tags"), plain(layout.index.data, "an index")
         xp = namespace(tags)
-        contents, compact = [], xp.empty(len(tags), dtype=np.int64)
+        contents, compact = [], xp.empty(tags.shape[0], dtype=np.int64)
         for tag, content in enumerate(layout.contents):
             chosen = tags == tag
-            contents.append(pack(content._carry(to_index(positions[: len(tags)][chosen]), False)))
-            compact[chosen] = xp.arange(int(chosen.sum()))
+            contents.append(pack(content._carry(to_index(positions[: tags.shape[0]][chosen]), False)))
+            compact[chosen] = xp.arange(chosen.sum().item())
         return UnionArray(layout.tags, to_index(compact), contents, parameters=parameters)
     raise TypeError(f"unknown layout class {type(layout).__name__}")
 

@@ -31,11 +31,14 @@ from dak_diff.engine.awkward_internals.backend import (
     DiffNplike,
     base_backend,
     incompatible,
+    layers_of,
     make_backend,
     primal,
 )
 from dak_diff.engine.awkward_internals.layouts import is_absent, leaf_data, map_layout
+from dak_diff.engine.awkward_internals.recorded_backend import RecordedBackend, make_recorded_backend
 from dak_diff.engine.buffer import Buffer, plain
+from dak_diff.programs.recorder import Tracked
 from dak_diff.rules.namespace import kept
 from dak_diff.rules.primitive import Traced, raw
 from dak_diff.rules.structure import move_like
@@ -45,6 +48,7 @@ __all__ = [
     "buffer_type_of",
     "diff_backend",
     "on_base",
+    "recorded_backend",
     "recording",
     "refuse_in_arrays",
     "synchronize",
@@ -54,6 +58,7 @@ __all__ = [
 _lock = threading.RLock()
 _refused: dict[type, str] = {}
 _backends: dict[type[Backend], DiffBackend] = {}
+_recorded_backends: dict[type[Backend], RecordedBackend] = {}
 _recording = threading.local()
 
 
@@ -75,6 +80,16 @@ def buffer_type_of(value: Any) -> type[Buffer]:
     return diff_backend(
         _dispatch.backend_of_obj(raw(value), default=NumpyBackend.instance())
     ).nplike.buffer_type
+
+
+def recorded_backend(base: Backend | None = None) -> RecordedBackend:
+    """The backend that records what is done over ``base`` (default NumPy), made at first use."""
+    base = NumpyBackend.instance() if base is None else base
+    with _lock:
+        if type(base) not in _recorded_backends:
+            _patch_awkward()
+            _recorded_backends[type(base)] = make_recorded_backend(base)
+        return _recorded_backends[type(base)]
 
 
 def refuse_in_arrays(cls: type, reason: str) -> None:
@@ -107,7 +122,10 @@ def _patch_awkward() -> None:
         ours = _shared_backend(backends)
         if ours is None:
             return upstream(backends)
-        others = [b for b in backends if b is not ours.base and not isinstance(b, DiffBackend)]
+        absorbed = layers_of(ours)
+        others = [
+            b for b in backends if b not in absorbed and not isinstance(b, (DiffBackend, RecordedBackend))
+        ]
         return upstream([ours, *others])
 
     common_backend.knows_dak_diff = True  # type: ignore[attr-defined]
@@ -149,17 +167,19 @@ def _patched_to_layout(upstream: Callable) -> Callable:
             obj = kept(obj)
         if isinstance(obj, (list, tuple)) and any(map(_is_number, obj)):
             obj = _as_vector(obj)
-        if not isinstance(obj, Buffer):
+        if not isinstance(obj, (Buffer, Tracked)):
             return upstream(
                 obj, allow_record, allow_unknown, none_policy, regulararray,
                 use_from_iter, primitive_policy, string_policy,
             )  # fmt: skip
-        if obj.ndim == 0:
+        if getattr(obj, "ndim", 0) == 0:
             if primitive_policy == "error":
                 raise TypeError("Encountered a scalar, but scalar conversion/promotion is disabled")
             if primitive_policy == "pass-through":
                 return obj
-            obj = obj.module.broadcast_to(obj, (1,))
+            if isinstance(obj, Tracked):
+                obj = recorded_backend().nplike.asarray(obj)
+            obj = np.broadcast_to(obj, (1,))
         layout = NumpyArray(obj, backend=_dispatch.backend_of_obj(obj))
         return layout.to_RegularArray() if regulararray else layout
 
@@ -206,21 +226,23 @@ def _brought_together(upstream: Callable) -> Callable:
     return together
 
 
-def _shared_backend(backends: Collection[Any]) -> DiffBackend | None:
+def _shared_backend(backends: Collection[Any]) -> DiffBackend | RecordedBackend | None:
     """Ours among several: over the device if there is one; numbers beside its arrays are on the host."""
-    ours = [b for b in backends if isinstance(b, DiffBackend)]
+    ours = [b for b in backends if isinstance(b, (DiffBackend, RecordedBackend))]
     if len(ours) == len(backends) == 1 or not ours:
         return ours[0] if ours else None
     host = NumpyBackend.instance()
-    bases = (base_backend(b) for b in backends if b is not None and b.nplike.known_data)
-    return diff_backend(next((b for b in bases if b is not host), host))
+    bases = [base_backend(b) for b in backends if b is not None and b.nplike.known_data]
+    recorded = (b for b in bases if isinstance(b, RecordedBackend))
+    base = next(recorded, None) or next((b for b in bases if b is not host), host)
+    return diff_backend(base) if any(isinstance(b, DiffBackend) for b in ours) else base
 
 
-def _beside(x: Any, backend: DiffBackend) -> Any:
+def _beside(x: Any, backend: DiffBackend | RecordedBackend) -> Any:
     """An argument beside active ones; a number keeps its weak type."""
-    if isinstance(x, Content) and x.backend is backend.base:
+    if isinstance(x, Content) and x.backend in layers_of(backend)[1:]:
         return x.to_backend(backend)
-    if _is_number(x) and not isinstance(x, backend.nplike.buffer_type):
+    if _is_number(x) and isinstance(backend, DiffBackend) and not isinstance(x, backend.nplike.buffer_type):
         return backend.nplike.buffer_type(x.value)
     return x[()] if isinstance(x, np.ndarray) and not x.ndim else x
 
@@ -229,6 +251,8 @@ def _patched_to_backend(upstream: Callable) -> Callable:
     @wraps(upstream)
     def to_backend(self: Content, backend: Any) -> Content:
         own, target = self.backend, _dispatch.regularize_backend(backend)
+        if isinstance(own, RecordedBackend) and target is own.base:
+            return self
         if isinstance(target, DiffBackend) and own is target.base and not self._is_all_materialized:
             asarray = target.nplike.asarray
             return map_layout(self, target, asarray, lambda leaf: asarray(leaf.data))
@@ -275,7 +299,7 @@ def _patched_index_init(upstream: Callable, name: str) -> Callable:
             upstream(self, *args, **kwargs)
             return
         given = dict(zip((name, "content"), args, strict=False)) | kwargs
-        if isinstance(backend, DiffBackend) and index.nplike is not backend.nplike:
+        if isinstance(backend, (DiffBackend, RecordedBackend)) and index.nplike is not backend.nplike:
             given[name] = index.to_nplike(backend.nplike)
         elif isinstance(index.nplike, DiffNplike) and not isinstance(backend, (DiffBackend, type(None))):
             given["content"] = content.to_backend(diff_backend(backend))
@@ -296,9 +320,9 @@ def _patched_record_array(upstream: Callable) -> Callable:
     @wraps(upstream)
     def init(self: Any, contents: Any, fields: Any, *args: Any, **kwargs: Any) -> None:
         contents = list(contents) if isinstance(contents, Iterable) else contents
-        ours = [b for b in (getattr(c, "backend", None) for c in contents) if isinstance(b, DiffBackend)]
-        if ours and len(ours) < len(contents):
-            contents = [c.to_backend(ours[0]) if c.backend is ours[0].base else c for c in contents]
+        backend = _shared_backend([getattr(c, "backend", None) for c in contents])
+        if backend is not None and len(contents) > 1:
+            contents = [_beside(c, backend) for c in contents]
         upstream(self, contents, fields, *args, **kwargs)
 
     return init
