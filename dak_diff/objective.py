@@ -6,6 +6,7 @@ import itertools
 import math
 import numbers
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ from dak_diff.errors import DisconnectedError
 from dak_diff.graph.active import State
 from dak_diff.graph.collections import as_collection
 from dak_diff.graph.content_token import content_token
-from dak_diff.graph.evaluation import Evaluation, Precomputed, optimised, split
+from dak_diff.graph.evaluation import Evaluation, Precomputed, optimised, run, split
 from dak_diff.graph.layers import label_of, repaired
 from dak_diff.graph.wrt import beside, flatten_nested, unflatten_nested
 from dak_diff.parameter import Parameter
@@ -55,7 +56,8 @@ def objective(
         Where it runs; none given: where Dask would run it at the time of the call.
     persist : bool
         Compute what does not depend on the parameters once, at the first call, and keep it: on a cluster
-        in its memory, elsewhere in this process. Each call then runs only what changes. With
+        in its memory, elsewhere in this process. Each call then runs only what changes. What a cluster
+        lost, because its scheduler was started again, the next call computes anew. With
         ``residuals="recompute"`` what is read twice is kept twice.
 
     Returns
@@ -78,7 +80,7 @@ def objective(
     -----
     Laziness: the graph of the derivative is built here; nothing runs before the first call. The
     graphs are optimised once. At a call the tasks that depend on the parameters get the new values and new
-    names; nothing is built again. Units: those of ``loss``; per unit of the parameter. Kinks and ties:
+    keys; nothing is built again. Units: those of ``loss``; per unit of the parameter. Kinks and ties:
     see docs/explain/kinks.md. Memory: one value and one gradient are remembered.
 
     The graph is built once, at the values that the parameters have now. At other values it may give other
@@ -152,6 +154,8 @@ class Objective:
         self._evaluations: dict[str, Evaluation] = {}
         self._kept: Precomputed | None = None
         self._passes: Counter[str] = Counter()
+        #: a cluster counts all evaluations together: it would never forget one of its own
+        self._span = {"name": (f"objective-{self._label}",), "ids": (str(uuid.uuid4()),)}
         self._lock = threading.Lock()
         #: token of the values, value, gradients or None: replaced as a whole, so that threads do not mix them
         self._last: tuple[str, float, list[np.ndarray] | None] | None = None
@@ -267,10 +271,8 @@ class Objective:
             evaluation, kept = self._optimised(kind)
             self._passes[kind] += 1
         keys = (parameter.key for parameter in self._layout.parameters)
-        graph, results = evaluation.at(dict(zip(keys, values, strict=True)), token)
-        if kept is not None:
-            graph.update(kept.on(schedule))
-        return list(schedule(graph, results))
+        at = dict(zip(keys, values, strict=True))
+        return run(schedule, evaluation, kept, at, token, self._span)
 
     def _optimised(self, kind: str) -> tuple[Evaluation, Precomputed | None]:
         if kind not in self._requests:

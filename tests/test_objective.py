@@ -557,6 +557,56 @@ def test_what_a_cluster_forgot_is_computed_again(client):
     assert f(other) == fresh(by_a_mask, other)[0]
 
 
+def known(dask_scheduler):
+    """Names that a scheduler remembers: all groups of tasks that there were, by their spans."""
+    spans = dask_scheduler.extensions["spans"].spans
+    groups = {name: {group.name for group in span.groups} for name, span in spans.items()}
+    return len(spans), sum(map(len, groups.values())), len(dask_scheduler.task_prefixes)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("persist", [False, True])
+def test_what_a_scheduler_remembers_does_not_grow(client, persist):
+    f = made(by_a_mask, scheduler=client, persist=persist)
+    first, *others = points(8)
+    for call in (f, f.value_and_grad, f.hessian):
+        call(first)
+    before = client.run_on_scheduler(known)
+    for x in others:
+        f(x)
+        f.value_and_grad(x)
+        f.hessian(x)
+    assert client.run_on_scheduler(known) == before
+
+
+@pytest.mark.cluster
+def test_the_first_tasks_wait_in_the_queue_of_the_scheduler_at_each_call(client):
+    """Else a scheduler hands out all partitions at once, to the workers that hold the parameters."""
+    distributed = pytest.importorskip("distributed")
+
+    class Roots(distributed.SchedulerPlugin):
+        name = "roots"
+
+        def __init__(self):
+            self.seen = []
+
+        def update_graph(self, scheduler, *, tasks, **kwargs):
+            forward = [scheduler.tasks[key] for key in tasks if "fwd-" in str(key)]
+            self.seen.append([scheduler.is_rootish(task) for task in forward])
+
+    roots = Roots()
+    x = dak.from_awkward(ak.Array(np.linspace(1.0, 2.0, 24)), npartitions=24)
+    p = dd.parameter(1.0, name="p")
+    f = objective(np.log(dak.sum(np.sin(x * p))), p, scheduler=client)
+    client.cluster.scheduler.add_plugin(roots)
+    try:
+        for value in np.linspace(1, 2, 8):
+            f.grad(value)
+    finally:
+        client.cluster.scheduler.plugins.pop("roots")
+    assert roots.seen == [[True] * 24] * 8
+
+
 @pytest.mark.cluster
 def test_the_default_client_is_used(client):
     f = made(by_a_mask)

@@ -1,8 +1,11 @@
 """One optimised graph, run again and again with other values of its parameters.
 
 The graph of a derivative is made and optimised once. For each run the new values take the place
-of those in the tasks of the parameters, and every task that depends on them gets a name of its own:
-a cluster takes two tasks of one name for the same number, whatever is in them.
+of those in the tasks of the parameters, and every task that depends on them gets a key of its own:
+a cluster takes two tasks of one key for the same number, whatever is in them.
+
+The scheduler of a cluster never forgets a span, nor the groups of tasks in it. So the new part of a key comes
+after the name, which tells the group, and all runs are in one span: what it remembers grows no further.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
-import dask.config
-from dask._task_spec import DataNode, GraphNode, TaskRef, convert_legacy_task
+import dask
+from dask._task_spec import DataNode, GraphNode, Task, TaskRef, convert_legacy_task
 from dask.base import collections_to_dsk
 from dask.blockwise import fuse_roots, optimize_blockwise
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -23,7 +27,7 @@ from dask_awkward.lib.utils import typetracer_nochecks
 
 from dak_diff.parameter import ParameterLayer
 
-__all__ = ["Evaluation", "Precomputed", "optimised", "split"]
+__all__ = ["Evaluation", "Precomputed", "optimised", "run", "split"]
 
 Key = Any
 
@@ -53,6 +57,12 @@ class Evaluation:
             for key in changing
             if key not in self._parameters
         }
+        #: tasks that read nothing but parameters
+        self._first = {
+            key
+            for key, (node, _) in self._dependent.items()
+            if isinstance(node, Task) and node.dependencies.issubset(self._parameters)
+        }
 
     def at(self, values: Mapping[Key, Any], token: str) -> tuple[dict[Key, Any], list[Key]]:
         """The graph at these values, and the keys of its results.
@@ -62,7 +72,7 @@ class Evaluation:
         values : mapping
             Key of a parameter -> its new value.
         token : str
-            Of the content of the values: it ends the name of every task that depends on them.
+            Of the content of the values: it ends the key of every task that depends on them.
         """
         renamed = {key: _renamed(key, token) for key in (*self._parameters, *self._dependent)}
         tasks = dict(self._constant)
@@ -70,11 +80,15 @@ class Evaluation:
             tasks[renamed[key]] = DataNode(renamed[key], values[key])
         for key, (node, reads) in self._dependent.items():
             tasks[renamed[key]] = node.substitute({dep: renamed[dep] for dep in reads}, key=renamed[key])
+        for key in self._first:
+            # A scheduler holds such tasks back until a worker has room. It knows them by the sizes of groups,
+            # which grow from run to run, or by this mark.
+            tasks[renamed[key]]._data_producer = True
         return tasks, [renamed.get(key, key) for key in self.results]
 
 
 def _renamed(key: Key, token: str) -> Key:
-    return (f"{key[0]}-{token}", *key[1:]) if isinstance(key, tuple) else f"{key}-{token}"
+    return (*key, token) if isinstance(key, tuple) else f"{key}-{token}"
 
 
 def _nodes(graph: Mapping[Key, Any]) -> dict[Key, Any]:
@@ -228,6 +242,53 @@ class Precomputed:
                     tasks = client.get(self._graph, self._keys, sync=False) if self._keys else []
                 self._where, self._results = client, dict(zip(self._keys, tasks, strict=True))
             return self._results
+
+    def forget(self) -> None:
+        """Compute the results anew when they are asked for next."""
+        with self._lock:
+            self._results = None
+
+
+def run(
+    schedule: Callable,
+    evaluation: Evaluation,
+    kept: Precomputed | None,
+    values: Mapping[Key, Any],
+    token: str,
+    span: Mapping[str, tuple[str, ...]],
+) -> list[Any]:
+    """The results of an evaluation at these values.
+
+    Where a cluster lost what the tasks read, because its scheduler was started again for instance, that is
+    computed anew and the evaluation run again, once.
+
+    Parameters
+    ----------
+    schedule : callable
+        Where it runs: takes a graph and keys.
+    evaluation, values, token
+        See :meth:`Evaluation.at`.
+    kept : Precomputed, optional
+        What the evaluation reads besides.
+    span : dict
+        "name" and "ids" of the span to which a cluster counts the tasks, unless the caller opened one.
+    """
+
+    def once() -> list[Any]:
+        graph, results = evaluation.at(values, token)
+        if kept is not None:
+            graph.update(kept.on(schedule))
+        return list(schedule(graph, results))
+
+    with dask.annotate(span=dask.get_annotations().get("span", span)):
+        try:
+            return once()
+        except CancelledError:
+            if _client(schedule) is None:
+                raise
+            if kept is not None:
+                kept.forget()
+            return once()
 
 
 def _client(schedule: Callable) -> Any:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import awkward as ak
 import dask
 import dask_awkward as dak
+import distributed
 import numpy as np
 import pytest
 import remote
@@ -60,6 +63,36 @@ def test_a_task_that_always_kills_is_an_error(start):
     client.run(remote.doom, "forward", 0)
     with pytest.raises(KilledWorker, match="fwd-"):
         dask.compute(*gradient_through(remote.mortal), scheduler=client)
+
+
+@pytest.mark.parametrize("during", [False, True], ids=["between two calls", "during a call"])
+def test_a_scheduler_is_started_again(during, start, tmp_path):
+    """It knows nothing of what an objective kept: the call that meets that computes it anew."""
+    x = dak.from_awkward(ak.Array([1.0, 2.0, 3.0]), npartitions=3)
+    p = dd.parameter(1.0, name="p")
+    loss = dak.sum(dak.map_partitions(remote.wait_for, np.sin(x) * p, tmp_path) ** 2)
+    old = start(workers=1).cluster
+    port = int(old.scheduler_address.rpartition(":")[2])
+    gate, begun = tmp_path / "open", tmp_path / "begun"
+    gate.touch()
+    total = float(np.sum(np.sin([1.0, 2.0, 3.0]) ** 2))
+    with (
+        distributed.Client(old.scheduler_address, set_as_default=False) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        f = dd.objective(loss, p, scheduler=client, persist=True)
+        assert f(2.0) == pytest.approx(4 * total)
+        if during:
+            gate.unlink()
+            begun.unlink()
+            answer = pool.submit(f, 3.0)
+            while not begun.exists():
+                time.sleep(0.01)
+        old.close()
+        gate.touch()
+        start(workers=1, scheduler_port=port)
+        assert (answer.result() if during else f(3.0)) == pytest.approx(9 * total)
+        assert f.grad(4.0) == pytest.approx(8 * total)
 
 
 def numbered_partitions():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from concurrent.futures import CancelledError
 
 import awkward as ak
 import dask
@@ -14,7 +15,7 @@ from dask.callbacks import Callback
 from helpers import array_of, collection
 
 import dak_diff as dd
-from dak_diff.graph.evaluation import Evaluation, Precomputed, optimised, split
+from dak_diff.graph.evaluation import Evaluation, Precomputed, optimised, run, split
 
 
 class Tasks(Callback):
@@ -44,7 +45,31 @@ def test_values_take_the_place_of_values():
     graph, keys = evaluation.at({("p-1", 0): 5.0, ("q-1", 0): 1.0}, "one")
     assert keys == ["e-one", "c", "f-one"]
     assert dask.get(graph, keys) == (-28.0, 7.0, [5.0, 7.0])
-    assert set(graph) == {("p-1-one", 0), ("q-1-one", 0), "a-one", "b-one", "c", "d-one", "e-one", "f-one"}
+    assert set(graph) == {
+        ("p-1", 0, "one"), ("q-1", 0, "one"), "a-one", "b-one", "c", "d-one", "e-one", "f-one"
+    }  # fmt: skip
+
+
+def test_names_stay_so_that_groups_do():
+    """A cluster never forgets the group of a task: the name of its key, up to the content of the graph."""
+    distributed = pytest.importorskip("distributed")
+    evaluation = Evaluation(small(), ["d", "f"], [("p-1", 0), ("q-1", 0)])
+    groups = [
+        {
+            distributed.utils.key_split_group(key)
+            for key in evaluation.at(dict.fromkeys(small(), 1.0), token)[0]
+        }
+        for token in ("0123abcd", "4567cdef")
+    ]
+    assert groups[0] == groups[1] == {"p-1", "q-1", "a", "b", "c", "d", "e", "f"}
+
+
+def test_tasks_that_read_only_parameters_are_marked_as_roots():
+    graph, _ = Evaluation(small(), ["d", "f"], [("p-1", 0), ("q-1", 0)]).at(
+        {("p-1", 0): 5.0, ("q-1", 0): 1.0}, "one"
+    )
+    assert {key for key, node in graph.items() if isinstance(node, Task) and node.data_producer} == {"a-one"}
+    assert not small()["a"].data_producer
 
 
 def test_a_parameter_that_is_not_in_the_graph_is_no_harm():
@@ -94,15 +119,13 @@ def test_what_depends_on_the_values_is_renamed_and_nothing_else(collections, par
     one, _ = at(evaluation, parameters, 0.3, [1.0, 2.0], "one")
     two, _ = at(evaluation, parameters, 0.4, [1.0, 2.0], "two")
     for graph, token in ((one, "one"), (two, "two")):
-        values = [key for key in graph if key[0] in {f"{p.name}-{token}" for p in parameters}]
-        assert len(values) == 2
-        assert {key for key in graph if key[0].endswith(f"-{token}")} == downstream(graph, values)
+        values = [(*p.key, token) for p in parameters]
+        assert set(values) <= set(graph)
+        assert {key for key in graph if key[-1] == token} == downstream(graph, values)
     same = set(one) & set(two)
     assert same
     assert all(one[key] is two[key] for key in same)
-    assert {key[0].removesuffix("-one") for key in set(one) - same} == {
-        key[0].removesuffix("-two") for key in set(two) - same
-    }
+    assert {key[:-1] for key in set(one) - same} == {key[:-1] for key in set(two) - same}
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -129,7 +152,7 @@ def test_a_task_a_partition_as_with_compute(collections, parameters):
     with Tasks() as there:
         dask.compute(*collections)
     assert sorted(str(k) for k in there.keys) == sorted(
-        str((k[0].removesuffix("-one"), *k[1:])) for k in here.keys
+        str(k[:-1] if k[-1] == "one" else k) for k in here.keys
     )
 
 
@@ -145,7 +168,48 @@ def test_what_is_kept_runs_once(collections, parameters):
     graph.update(results)
     with Tasks() as rest:
         dask.get(graph, keys)
-    assert all(key[0].endswith("-one") for key in rest.keys)
+    assert all(key[-1] == "one" for key in rest.keys)
+
+
+def run_small(schedule, kept=None):
+    evaluation = Evaluation(small(), ["d"], [("p-1", 0), ("q-1", 0)])
+    span = {"name": ("ours",), "ids": ("1",)}
+    return run(schedule, evaluation, kept, {("p-1", 0): 5.0, ("q-1", 0): 1.0}, "one", span)
+
+
+def test_all_runs_are_in_one_span_unless_the_user_opened_one():
+    spans = []
+
+    def schedule(graph, keys):
+        spans.append(dask.get_annotations()["span"]["name"])
+        return dask.get(graph, keys)
+
+    with dask.annotate(span={"name": ("theirs",), "ids": ("2",)}):
+        assert run_small(schedule) == [-28.0]
+    assert run_small(schedule) == [-28.0]
+    assert spans == [("theirs",), ("ours",)]
+    assert not dask.get_annotations()
+
+
+def test_what_is_cancelled_in_this_process_is_not_run_again():
+    asked = []
+
+    def schedule(graph, keys):
+        asked.append(keys)
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        run_small(schedule)
+    assert len(asked) == 1
+
+
+def test_what_was_forgotten_is_computed_again():
+    kept = Precomputed({"c": Task("c", abs, -7.0)}, ["c"])
+    assert run_small(dask.get, kept) == [-28.0]
+    kept.forget()
+    with Tasks() as again:
+        kept.on(dask.get)
+    assert again.keys == ["c"]
 
 
 def test_nothing_to_keep():
