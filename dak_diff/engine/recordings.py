@@ -121,6 +121,7 @@ class Recordings:
         if key in self._given_up and key not in self._of:
             return self.function(*args, **kwargs)
         self._look_around()
+        failed = False
         for recording in self._of.get(key, ()):
             if recording.run is None:
                 continue
@@ -129,12 +130,13 @@ class Recordings:
             except GuardMissedError:
                 continue
             except Exception:
-                # The ordinary way raises what users know, or shows that there is nothing to raise.
-                return self.function(*args, **kwargs)
+                failed = True
+                break
             if mode == "check":
                 self._check(recording, call, value)
             return value
-        if key in self._given_up:
+        if failed or key in self._given_up:
+            # Where a program failed, the ordinary way raises what users know.
             return self.function(*args, **kwargs)
         with self._lock:
             return self._record(key, call)

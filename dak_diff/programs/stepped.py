@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from dak_diff.programs.array import held
 from dak_diff.programs.program import Guard, Program, Variable, map_variables, same
+from dak_diff.rules.namespace import is_array
 
 __all__ = ["first_wrong"]
 
@@ -31,6 +34,11 @@ def first_wrong(program: Program, inputs: list[Any], values: dict[Variable, Any]
         results = tuple(out) if step.unpacked else (out,)
         for variable, result in zip(step.results, results, strict=False):
             known[variable] = result
-            if variable not in values or not same(result, held(values[variable])):
+            if variable not in values or not _agree(result, held(values[variable])):
                 return str(step)
     return None
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Whether two values are the same; a number of Python is that of NumPy."""
+    return same(*(x if is_array(x) else np.asarray(x) for x in (one, other)))

@@ -1,4 +1,4 @@
-"""Values are taken apart into leaves and put together again; what differs in more than leaves is told apart."""
+"""Values taken apart into what a program is given, and put together again, for all that tests know."""
 
 import awkward as ak
 import numpy as np

@@ -84,7 +84,7 @@ def _with_default(x, factor=2.0):
 
 
 def _nested(x):
-    return [(lambda y: y * FACTOR)(v) for v in [x]][0]
+    return next((lambda y: y * FACTOR)(v) for v in [x])
 
 
 def test_every_change_is_seen(monkeypatch):

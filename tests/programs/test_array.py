@@ -76,7 +76,7 @@ ESCAPES = {
     "complex": lambda x: complex(x[0]),
     "int of a float": lambda x: int(x[0]),
     "item": lambda x: x.item(0),
-    "iteration": lambda x: [y for y in x][0],
+    "iteration": lambda x: next(iter(x)),
     "np.asarray": lambda x: np.asarray(x),
     "a list": lambda x: x.tolist(),
     "bytes": lambda x: x.tobytes(),

@@ -49,6 +49,14 @@ def test_what_nobody_reads_is_dropped():
     assert names(drop_dead(program.with_tentative(set()))) == ["sin"]
 
 
+def test_an_index_that_may_be_out_of_range_stays():
+    program, _, _ = record(lambda x, i: (x[i], np.sin(x))[1], A, np.array([0, 3]))
+    short = drop_dead(program.with_tentative(set()))
+    assert names(short) == ["getitem", "sin"]
+    with pytest.raises(IndexError, match="out of bounds"):
+        run(short, A[:3], np.array([0, 3]))
+
+
 def test_what_a_guard_reads_stays():
     program, _, _ = record(lambda x: x if np.sum(x) > 0 else -x, A)
     assert names(drop_dead(program)) == ["sum", "greater", "bool"]

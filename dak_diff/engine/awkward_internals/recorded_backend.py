@@ -34,31 +34,50 @@ class Kernel:
         Of the base.
     key : tuple
         Name and dtypes.
+
+    Raises
+    ------
+    ValueError
+        When called, if the kernel reports an error: an index out of range, lists that do not fit.
     """
+
+    #: It may raise: a program keeps it even if nobody reads what it writes.
+    is_checked = True
 
     def __init__(self, backend: type[Backend], key: tuple):
         self.backend, self.key = backend, key
-        self._kernel = backend.instance()[key]
+        self.unchecked = backend.instance()[key]
         self.__name__ = key[0]
 
     def __call__(self, *args: Any) -> Any:
-        return self._kernel(*args)
+        self.backend.instance().maybe_kernel_error(self.unchecked(*args))
 
     def written(self, args: tuple) -> tuple:
         """The arguments that it writes to."""
-        directions = getattr(self._kernel._impl, "dir", None)
+        directions = getattr(self.unchecked._impl, "dir", None)
         if directions is None:
             return args
         return tuple(arg for arg, way in zip(args, directions, strict=True) if way != "in")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Kernel) and (self.backend, self.key) == (other.backend, other.key)
+        return type(self) is type(other) and (self.backend, self.key) == (other.backend, other.key)
 
     def __hash__(self) -> int:
         return hash((self.backend, self.key))
 
     def __reduce__(self) -> tuple:
-        return (Kernel, (self.backend, self.key))
+        return (type(self), (self.backend, self.key))
+
+
+class _Failing(Kernel):
+    """A kernel that reported an error, which Awkward took for an answer; whether it does so again."""
+
+    def __call__(self, *args: Any) -> bool:
+        return _failed(self.unchecked(*args))
+
+
+def _failed(error: Any) -> bool:
+    return error is not None and error.str is not None
 
 
 class _RecordedKernel:
@@ -66,14 +85,19 @@ class _RecordedKernel:
         self._kernel, self.key = kernel, kernel.key
 
     def __call__(self, *args: Any) -> Any:
-        args = maybe_materialize(*args)
+        kernel, args = self._kernel, maybe_materialize(*args)
         recorder = next((a.recorder for a in args if isinstance(a, Tracked) and not a.recorder.closed), None)
         if recorder is None:
-            return self._kernel(*(a.held if isinstance(a, Tracked) else a for a in args))
+            return kernel.unchecked(*(a.held if isinstance(a, Tracked) else a for a in args))
         real, said = recorder.take_apart(args)
-        error = self._kernel(*real)
-        writes = tuple(v for v in self._kernel.written(said) if isinstance(v, Variable))
-        recorder.emit(self._kernel, said, {}, (), writes=writes)
+        error = kernel.unchecked(*real)
+        writes = tuple(v for v in kernel.written(said) if isinstance(v, Variable))
+        if _failed(error):
+            failing = _Failing(kernel.backend, kernel.key)
+            [failed] = recorder.emit(failing, said, {}, (True,), writes=writes)
+            recorder.guard(failed, True)
+        else:
+            recorder.emit(kernel, said, {}, (), writes=writes)
         return error
 
 

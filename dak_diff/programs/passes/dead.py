@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 
 from dak_diff.programs.aliases import Aliases
@@ -13,7 +14,8 @@ __all__ = ["drop_dead"]
 def drop_dead(program: Program) -> Program:
     """The program without what neither its results nor its guards depend on.
 
-    What writes to memory stays if anything read afterwards may share it.
+    What writes to memory stays if anything read afterwards may share it. What may find its arguments wrong
+    (a kernel, an index that may be out of range) stays.
     """
     aliases = Aliases(program)
     live = {v for v in program.outputs if isinstance(v, Variable)}
@@ -21,7 +23,9 @@ def drop_dead(program: Program) -> Program:
     kept: list[Instruction | Guard] = []
     for step in reversed(program.steps):
         if isinstance(step, Instruction) and not (
-            any(v in live for v in step.results) or any(aliases.group(v) in memory for v in step.writes)
+            _is_checked(step)
+            or any(v in live for v in step.results)
+            or any(aliases.group(v) in memory for v in step.writes)
         ):
             continue
         kept.append(step)
@@ -29,3 +33,11 @@ def drop_dead(program: Program) -> Program:
         memory.update(map(aliases.group, step.reads))
     constants = {v: array for v, array in program.constants.items() if v in live}
     return replace(program, constants=constants, steps=tuple(reversed(kept)))
+
+
+def _is_checked(step: Instruction) -> bool:
+    """Whether what the arguments hold may be an error."""
+    if step.function is operator.getitem:
+        key = step.args[1]
+        return isinstance(key, Variable) and key.type.startswith(("int", "uint"))
+    return getattr(step.function, "is_checked", False)
