@@ -80,8 +80,9 @@ def jvp(
 
     Notes
     -----
-    Laziness: adds one layer for each layer between ``wrt`` and ``expr``, one for each seed and
-    one for the result; nothing runs. Dask fuses them as it fuses the layers of the value.
+    Laziness: adds one layer for the operations between two reductions over partitions, one for each step
+    of a reduction, one for each seed and one for the result; nothing runs. Dask fuses them as it fuses the
+    layers of the value.
     The tangent reads the columns that its value reads.
     Kinks and ties: see docs/explain/kinks.md.
 
@@ -128,8 +129,8 @@ def value_and_jvp(
     activity = plan(expr, wrt, method, disconnected)
     directions = match_nest(wrt, tangents)
     seeds = [(as_operand(t, d),) for t, d in zip(activity.targets, directions, strict=True)]
-    forward = Forward(activity, seeds)
-    return as_collection(activity.expr, *forward.value()), as_collection(activity.expr, *forward.tangent())
+    forward, end = Forward([activity], seeds), activity.expr
+    return as_collection(end, *forward.value(end)), as_collection(end, *forward.tangent(end))
 
 
 def vjp(
@@ -295,7 +296,7 @@ def visualize(
     format : str, optional
         "png" (default), "svg", "pdf", "dot", ...
     detail : {"layers", "operations"}
-        One box a layer, or segments opened operation by operation.
+        One box a layer, tangents operation by operation; or all segments opened.
 
     Returns
     -------

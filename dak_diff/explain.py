@@ -50,7 +50,7 @@ class Explanation:
         mode : {"forward", "reverse"}
             The graph of ``jvp``, or that of ``vjp``.
         detail : {"layers", "operations"}
-            One box a layer, or segments opened operation by operation.
+            One box a layer, tangents operation by operation; or all segments opened.
 
         Examples
         --------

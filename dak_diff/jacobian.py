@@ -11,7 +11,7 @@ import numpy as np
 from dak_diff.api import plan
 from dak_diff.graph.active import Activity
 from dak_diff.graph.collections import as_collection
-from dak_diff.graph.forward_segments import ForwardSegments
+from dak_diff.graph.forward import Forward
 from dak_diff.graph.jacobian_rows import JacobianRows, known_shape
 from dak_diff.graph.seeds import NONE, Operand, unit
 from dak_diff.graph.wrt import flatten_nested, unflatten_nested
@@ -151,9 +151,7 @@ def _forward(
     starts = np.cumsum([0, *sizes]).tolist()
     # Together, so that they share their segments; derivatives of another order have other pairs.
     owners = dict.fromkeys(activity.owner for activity in activities)
-    forwards = {
-        owner: ForwardSegments([a for a in activities if a.owner == owner], seeds, chunk) for owner in owners
-    }
+    forwards = {owner: Forward([a for a in activities if a.owner == owner], seeds, chunk) for owner in owners}
     return [
         [
             forwards[activity.owner].tangents(activity.expr, slice(start, start + size), shape)

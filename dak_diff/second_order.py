@@ -56,7 +56,7 @@ def hvp(
 
     Notes
     -----
-    Laziness: the layers of the gradient and a tangent layer for each; nothing runs. Forward over reverse;
+    Laziness: the layers of the gradient with their tangents; nothing runs. Forward over reverse;
     where one ``wrt`` is computed from another, block by block, in either order.
     At kinks: the derivative of the convention in docs/explain/kinks.md, never a delta function.
 
@@ -147,7 +147,7 @@ def hessian(
 
     Notes
     -----
-    Laziness: the layers of the gradient and a tangent layer for each; nothing runs. One pass over the data:
+    Laziness: the layers of the gradient with their tangents; nothing runs. One pass over the data:
     forward over reverse with one tangent for each component.
 
     References

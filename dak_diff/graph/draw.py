@@ -22,7 +22,7 @@ from dak_diff.graph.cotangent_tasks import (
 from dak_diff.graph.layers import ExpandedTree, label_of, operand_name
 from dak_diff.graph.picture import Box, Picture
 from dak_diff.graph.segment_tasks import Backward, ForwardBackward, ForwardSegment, Step, TransposeTask
-from dak_diff.graph.tangent_tasks import PushSegment
+from dak_diff.graph.tangent_tasks import PickResult, PushSegment
 
 __all__ = ["DETAILS", "picture_of", "render", "role_of"]
 
@@ -37,7 +37,6 @@ _PREFIXES = {
     "jvp-": "tangent",
     "seed-": "seed",
     "primal-": "primal",
-    "pick-": "primal",
     "fwd-": "forward",
     "vjp-": "adjoint",
     "cotangents-": "adjoint",
@@ -56,7 +55,7 @@ def role_of(name: str, layer: Any) -> str:
 
 
 def picture_of(graph: HighLevelGraph, detail: str = "layers") -> Picture:
-    """The picture of a graph; ``detail="operations"`` opens segments."""
+    """The picture of a graph; ``detail="operations"`` opens all segments, not only those with tangents."""
     if detail not in DETAILS:
         raise ValueError(f"detail must be one of {', '.join(DETAILS)}, not {detail!r}")
     return _Drawing(graph, opened=detail == "operations").picture
@@ -79,15 +78,15 @@ class _Drawing:
         names = ancestors(graph, graph.layers)
         for name in names:
             layer = graph.layers[name]
-            if not (opened and self._segment(name)):
+            if not self._is_opened(name):
                 blocks = len(layer.get_output_keys())
                 count = f"\n{blocks} partitions" if blocks > 1 else ""
                 self.picture.boxes[name] = Box(label_of(name) + count, role_of(name, layer), name)
         for name in names:
-            if opened and self._segment(name):
+            if self._is_opened(name):
                 self._open(name)
         for name in names:
-            if opened and self._segment(name):
+            if self._is_opened(name):
                 self._connect_segment(name)
             else:
                 self._connect(name)
@@ -104,6 +103,10 @@ class _Drawing:
         if isinstance(fn, ForwardBackward):
             return fn.segment
         return self._segment(self._operands(name)[0] or name) if isinstance(fn, Backward) else None
+
+    def _is_opened(self, name: str) -> bool:
+        """Whether a layer is drawn operation by operation: with tangents, always."""
+        return isinstance(self._function(name), PushSegment) or (self.opened and bool(self._segment(name)))
 
     def _operands(self, name: str) -> list[str | None]:
         layer = self.graph.layers[name]
@@ -124,6 +127,9 @@ class _Drawing:
                 role = opened if step.active else "value"
                 self.picture.boxes[f"{name}/{step.name}"] = Box(step.label, role, step.name)
                 keys.append(f"{name}/{step.name}")
+                if step.seeds:
+                    self.picture.boxes[f"{name}+{step.name}"] = Box("seed", "seed", step.name)
+                    keys.append(f"{name}+{step.name}")
         if not isinstance(fn, ForwardSegment):
             for step in _walked_back(segment, fn.positions):
                 self.picture.boxes[f"{name}~{step.name}"] = Box(step.label, "adjoint", step.name)
@@ -140,10 +146,15 @@ class _Drawing:
             reads = [what for kind, what in step.operands if kind == "step"]
             if forward == name:
                 for what in reads:
-                    self.picture.connect(f"{name}/{what}", f"{name}/{step.name}", "value")
+                    start, end = f"{name}/{what}", f"{name}/{step.name}"
+                    self.picture.connect(start, end, self._travels(start, end, "value"))
                 for kind, what in step.operands:
                     if kind == "input":
                         self._join(operands[what], f"{name}/{step.name}", ("value", None))
+                for _, places in step.seeds:
+                    self.picture.connect(f"{name}+{step.name}", f"{name}/{step.name}", "tangent")
+                    for place in places:
+                        self._join(operands[place], f"{name}+{step.name}", ("value", None))
             if step.name in names:
                 self.picture.connect(f"{forward}/{step.name}", f"{name}~{step.name}", "residual")
                 for what in sorted(names.intersection(reads)):
@@ -155,7 +166,7 @@ class _Drawing:
 
     def _boxes(self, name: str, pick: tuple[str, int | None]) -> list[str]:
         """The boxes of what is taken from a layer."""
-        segment = self._segment(name) if self.opened else None
+        segment = self._segment(name) if self._is_opened(name) else None
         if segment is None:
             return [name]
         kind, position = pick
@@ -182,7 +193,7 @@ class _Drawing:
             return "residual"
         if roles[0] == "seed":
             return "tangent" if roles[1] in ("tangent", "result", "primal") else "cotangent"
-        return _TRAVELS.get(roles[0], "value")
+        return "value" if roles[1] == "value" else _TRAVELS.get(roles[0], "value")
 
     def _connect(self, name: str) -> None:
         for operand, pick in self._picks(name):
@@ -207,7 +218,7 @@ class _Drawing:
             for operand, entry in zip(operands, fn.positions, strict=True):
                 yield operand, ("cotangent", entry)
         else:
-            position = fn.position if isinstance(fn, PickValue) else _picked(layer)
+            position = fn.position if isinstance(fn, (PickValue, PickResult)) else _picked(layer)
             for operand in operands:
                 yield operand, ("value", position)
 

@@ -33,6 +33,8 @@ class Step:
         The cotangents of its result are wanted.
     active : bool
         Its result carries a derivative.
+    seeds : tuple of (Seed, tuple of int)
+        What puts tangents on its result, and where these are among the inputs.
     """
 
     name: str
@@ -41,6 +43,11 @@ class Step:
     operands: tuple[tuple[str, Any], ...]
     watched: bool = False
     active: bool = True
+    seeds: tuple[tuple[Callable, tuple[int, ...]], ...] = ()
+
+
+def _as_it_is(step: Step, result: Any) -> Any:
+    return result
 
 
 class ForwardSegment:
@@ -80,7 +87,7 @@ class ForwardSegment:
         if any_typetracer(inputs):
             return Forwarded(on_typetracers(lambda *args: self._run(args), inputs))
         if not self.keep:
-            return Forwarded(self._run(inputs))
+            return Forwarded(tuple(map(settle, self._run(inputs))))
         return Forwarded(*self.linearize(inputs))
 
     def linearize(self, inputs: tuple) -> tuple[tuple, Transpose]:
@@ -90,11 +97,15 @@ class ForwardSegment:
             taping = Taping(self.method)
             lifted = tuple(taping.watch(v) if on else v for v, on in zip(inputs, self.active, strict=True))
             with recording():
-                return taping.finish(self._run(lifted, taping.watch))
+                results = self._run(
+                    lifted, lambda step, value: taping.watch(value) if step.watched else value
+                )
+                # What leaves the task may be pickled: its leaves must not change on the way.
+                return taping.finish(tuple(map(settle, results)))
 
         return watching(taped)
 
-    def _run(self, inputs: tuple, watch: Callable | None = None) -> tuple:
+    def _run(self, inputs: tuple, on_result: Callable[[Step, Any], Any] = _as_it_is) -> tuple:
         remaining = _uses(self.steps, self.outputs)
         results: dict[str, Any] = {}
         for step in self.steps:
@@ -107,9 +118,8 @@ class ForwardSegment:
                         del results[what]
             with noting(f"in the {self.doing} of layer {step.label!r}"):
                 result = step.fn(*map(_anew, args))
-            results[step.name] = watch(result) if step.watched and watch is not None else result
-        # What leaves the task may be pickled: its leaves must not change on the way.
-        return tuple(settle(results[name]) for name in self.outputs)
+            results[step.name] = on_result(step, result)
+        return tuple(results[name] for name in self.outputs)
 
 
 def settle(value: Any) -> Any:

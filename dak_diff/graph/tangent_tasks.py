@@ -55,21 +55,29 @@ class PushSegment(ForwardSegment):
         self.width, self.chunk = width, chunk
         active = {step.name: step.active for step in steps}
         self.carries = tuple(active[name] for name in outputs)
+        self.seeded = {place for step in steps for _, places in step.seeds for place in places}
 
     def __call__(self, *inputs: Any) -> Any:
         if any_typetracer(inputs):
-            results = on_typetracers(lambda *args: self._run(args), primals(inputs, self.owner))
+            results = on_typetracers(self._on_typetracers, primals(inputs, self.owner))
         else:
             results = self._pushed(inputs)
         return results[0] if len(self.outputs) == 1 else results
 
+    def _on_typetracers(self, *inputs: Any) -> tuple:
+        def touched(step: Step, value: Any) -> Any:
+            for seed, places in step.seeds:
+                value = seed(value, *(inputs[place] for place in places))
+            return value
+
+        return self._run(inputs, touched)
+
     def _pushed(self, inputs: tuple) -> tuple:
-        pairs = [as_pair(value, self.owner, self.width) for value in inputs]
-        first, *others = self._chunks(pairs)
-        results = self._push(pairs, first)
+        first, *others = self._chunks(inputs)
+        results = self._push(inputs, first)
         tangents = [_spread(pair, first, self.width) for pair in results]
         for chunk in others:
-            for known, pair in zip(tangents, self._push(pairs, chunk), strict=True):
+            for known, pair in zip(tangents, self._push(inputs, chunk), strict=True):
                 for leaf, given in pair.tangents.items():
                     mine = known.setdefault(leaf, [None] * self.width)
                     for direction, tangent in zip(chunk, given, strict=True):
@@ -81,22 +89,39 @@ class PushSegment(ForwardSegment):
             for pair, known, carries in zip(results, tangents, self.carries, strict=True)
         )
 
-    def _chunks(self, pairs: list[Pair]) -> list[list[int]]:
+    def _chunks(self, inputs: tuple) -> list[list[int]]:
         """The directions in which anything moves, in chunks of nearly one size."""
+        pairs = [as_pair(v, self.owner, self.width) for i, v in enumerate(inputs) if i not in self.seeded]
         moving = [
             d
             for d in range(self.width)
             if any(ts[d] is not None for p in pairs for ts in p.tangents.values())
+            or any(inputs[places[d]] is not None for step in self.steps for _, places in step.seeds)
         ]
         count = -(-len(moving) // (self.chunk or _chunk_for(pairs)))
         return [
             [int(d) for d in part] for part in np.array_split(np.asarray(moving, dtype=int), max(1, count))
         ]
 
-    def _push(self, pairs: list[Pair], directions: list[int]) -> list[Pair]:
-        level = new_level()
-        lifted = (lift(_narrowed(pair, directions), level, self.method, self.owner) for pair in pairs)
-        return [lower(result, level, len(directions), self.owner) for result in self._run(tuple(lifted))]
+    def _push(self, inputs: tuple, directions: list[int]) -> list[Pair]:
+        level, width = new_level(), len(directions)
+
+        def lifted(pair: Pair) -> Any:
+            return lift(pair, level, self.method, self.owner)
+
+        def seeded(step: Step, value: Any) -> Any:
+            for seed, places in step.seeds:
+                tangents = (inputs[places[direction]] for direction in directions)
+                value = lifted(seed(lower(value, level, width, self.owner), *tangents))
+            return value
+
+        given = tuple(
+            value
+            if i in self.seeded
+            else lifted(_narrowed(as_pair(value, self.owner, self.width), directions))
+            for i, value in enumerate(inputs)
+        )
+        return [lower(result, level, width, self.owner) for result in self._run(given, seeded)]
 
 
 def _chunk_for(pairs: list[Pair]) -> int:

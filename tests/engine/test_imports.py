@@ -1,4 +1,4 @@
-"""Imports point one way: rules <- engine <- graph <- api; rules and engine know no Dask."""
+"""Imports point one way: rules, programs <- engine <- graph <- api; rules, programs and engine know no Dask."""
 
 import ast
 from pathlib import Path
@@ -9,9 +9,12 @@ import dak_diff
 
 PACKAGE = Path(dak_diff.__file__).parent
 FOREIGN = ("dask", "dask_awkward", "distributed")
+ABOVE_ENGINE = ("dak_diff.graph", "dak_diff.api", "dak_diff.eager", "dak_diff.recorded", "dak_diff.parameter")
 FORBIDDEN = {
-    "rules": (*FOREIGN, "awkward", "dak_diff.engine", "dak_diff.graph", "dak_diff.api", "dak_diff.eager"),
-    "engine": (*FOREIGN, "dak_diff.graph", "dak_diff.api", "dak_diff.eager", "dak_diff.parameter"),
+    "rules": (*FOREIGN, "awkward", *ABOVE_ENGINE, "dak_diff.engine", "dak_diff.programs"),
+    "programs": (*FOREIGN, "awkward", *ABOVE_ENGINE, "dak_diff.engine"),
+    "engine": (*FOREIGN, *ABOVE_ENGINE),
+    "recorded.py": (*FOREIGN, "dak_diff.graph", "dak_diff.api", "dak_diff.parameter"),
     "eager.py": (*FOREIGN, "dak_diff.graph", "dak_diff.api", "dak_diff.parameter"),
     "graph": ("dak_diff.api", "dak_diff.explain", "dak_diff.eager", "dak_diff.checking"),
     "checking": ("dak_diff.testing", "dak_diff.explain", "dak_diff.eager"),
