@@ -12,6 +12,7 @@ __all__ = [
     "DisconnectedError",
     "NoRuleError",
     "OptimizedGraphError",
+    "ProgramError",
     "StructureError",
 ]
 
@@ -94,8 +95,23 @@ class ComplexStepError(DakDiffError, TypeError):
 class ProgramError(DakDiffError, RuntimeError):
     """A recorded program gives something else than the function that it was recorded from.
 
-    Looked for where the configuration ``dak_diff.programs`` is ``"check"``. Fix: set it to ``"off"``, and
-    report it.
+    Looked for where the configuration ``dak_diff.programs`` is ``"check"``. Fix: give the function as an
+    argument what it reads elsewhere; if it reads nothing, set ``"off"``, and report it.
+
+    Examples
+    --------
+    >>> import dask, os
+    >>> import awkward as ak
+    >>> from dak_diff import eager
+    >>> @eager.recorded
+    ... def scaled(x):
+    ...     return x * float(os.environ["SCALE"])
+    >>> with dask.config.set({"dak_diff.programs": "check"}):
+    ...     for scale in ("2", "2", "3"):
+    ...         os.environ["SCALE"] = scale
+    ...         y = scaled(ak.Array([[1.0, 2.0], [3.0]]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dak_diff.errors.ProgramError: the program of scaled gives something else. ...
     """
 
 

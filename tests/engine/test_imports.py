@@ -1,4 +1,4 @@
-"""Imports point one way: rules, programs <- engine <- graph <- api; rules, programs and engine know no Dask."""
+"""Imports point one way: rules, programs <- engine <- graph <- api; only graph and above know Dask."""
 
 import ast
 from pathlib import Path
